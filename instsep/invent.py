@@ -28,7 +28,7 @@ def random_body(rng: np.random.Generator, depth: float = 6.0):
         return 10 ** (db / 20)
     return gain
 
-# %% ../nbs/reference/invent.ipynb #5d5a1fae
+# %% ../nbs/reference/invent.ipynb #d1fd6d2b
 def _partials(f0: float, stiffness: float, rate: int, most: int = 48) -> np.ndarray:
     "Frequencies (Hz) of the partials of a string of inharmonicity `stiffness`, up to 0.46 of the sample rate."
     k = np.arange(1, most + 1)
@@ -101,12 +101,12 @@ def reed_and_bore(pitch: float, velocity: int, seconds: float, rate: int, body, 
     vibrato = 1 + p["tremolo"] * np.sin(2 * np.pi * p["vibrato_rate"] * t + rng.uniform(0, 6))
     # louder is brighter: upper partials follow the breath by a higher power, and come in later
     attack = p["attack"] * (1 + 0.25 * (k - 1)) * rng.uniform(.7, 1.4)
-    rise = 1 - np.exp(-(t[None] / np.minimum(attack, 0.25)[:, None]) ** 1.5)
+    rise = 1 - np.exp(-(t[None] / np.minimum(attack, 0.4)[:, None]) ** 1.5)
     envelope = rise * (breath * vibrato)[None] ** (1 + 0.3 * np.minimum(k - 1, 6))[:, None]
     air = _noise(rng, len(t), rate, 300, 6000) * p["air"] * np.abs(amplitude).max() * np.minimum(t / 0.03, 1) * breath
     return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate) + air).astype(np.float32)
 
-# %% ../nbs/reference/invent.ipynb #b0cc0eb2
+# %% ../nbs/reference/invent.ipynb #e2ea5eb3
 def _log_uniform(rng, low, high): return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -123,7 +123,7 @@ def draw_guitar(rng) -> dict:
 
 
 def draw_clarinet(rng) -> dict:
-    return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .01, .07), wander=rng.uniform(.01, .12),
+    return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .012, .16), wander=rng.uniform(.01, .12),
                 swell=rng.normal(0, .3), tremolo=rng.uniform(0, .06), vibrato_rate=rng.uniform(3.5, 6.5), air=_log_uniform(rng, .001, .03),
                 release=rng.uniform(300, 1200))
 

@@ -284,7 +284,7 @@ def _lines(kind: str, players: list[Instrument], pieces, seconds: float, rng) ->
     inside = lambda p: (base[:, 2] + 24 >= p.low) & (base[:, 2] + 24 <= p.high)
     return {lowest.name: (base, name)} | {p.name: ((base + [0, 0, 24, 0])[inside(p)], name) for p in rest}
 
-# %% ../nbs/02_synthetic_data.ipynb #df039729
+# %% ../nbs/02_synthetic_data.ipynb #fab7ecc5
 def bank_player(
     bank: NoteBank,
     *,
@@ -302,16 +302,21 @@ def bank_player(
 
 def soundfont_player(soundfont, sample_rate: int):
     "A function that plays notes exactly, through FluidSynth; the instance is the program's number."
+    opened = []
+
     def play_notes(notes, instrument, instance, seconds, rng):  # -> (samples,)
         from instsep.audio import resample
         from instsep.notes import Note
-        from instsep.soundfont import synthesize
-        late = min(0.0, notes[:, 0].min()) if len(notes) else 0.0
-        played = [Note(float(a - late), float(b - late), int(p), int(round(v)), int(instance)) for a, b, p, v in notes]
-        wave = synthesize(played, soundfont, tail=1.0).mean(0)[int(-late * 44100):]
-        if sample_rate != 44100: wave = resample(wave[None], 44100, sample_rate)[0]
+        from instsep.soundfont import Synthesizer
+        if not opened: opened.append(Synthesizer(soundfont))  # kept open: reading a soundfont takes longer than playing it
         count = int(seconds * sample_rate)
-        return np.pad(wave[:count], (0, max(0, count - len(wave))))
+        if not len(notes): return np.zeros(count, np.float32)
+        early = min(0.0, notes[:, 0].min())                   # notes already sounding when the window begins
+        played = [Note(float(on - early), float(off - early), int(pitch), int(round(velocity)), int(instance)) for on, off, pitch, velocity in notes]
+        wave = opened[0].render(played, tail=1.0).mean(0)
+        if sample_rate != 44100: wave = resample(wave[None], 44100, sample_rate)[0]
+        wave = wave[int(round(-early * sample_rate)):][:count]
+        return np.pad(wave, (0, count - len(wave)))
     return play_notes
 
 # %% ../nbs/02_synthetic_data.ipynb #32de4579

@@ -261,13 +261,13 @@ def velocity_from_name(
     words = re.split(r"[_. ]", Path(name).stem.replace("mezzo-piano", "mp").replace("mezzo-forte", "mf"))
     return next((_DYNAMICS[w] for w in reversed(words) if w in _DYNAMICS), 80)
 
-# %% ../nbs/reference/notebank.ipynb #f78f3c1e
+# %% ../nbs/reference/notebank.ipynb #d3f35b3f
 def measure_pitch(
     wave: np.ndarray,  # (samples,) from the onset on
     rate: int,         # Hz
     near: float,       # the MIDI pitch it should have
     *,
-    within: float = 0.8,  # semitones it may be off
+    within: float = 1.2,  # semitones it may be off
 ) -> float:            # MIDI pitch with cents
     "Pitch whose first harmonics hold the most of the spectrum, within `within` semitones of `near` (harmonic sum, Noll 1969)."
     part = wave[int(0.03 * rate):int(0.03 * rate) + min(len(wave), rate)]

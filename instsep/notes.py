@@ -175,7 +175,7 @@ def piano_roll(
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#999999')  # Okabe and Ito
 _HATCHES = ('', '////', '....', '\\\\\\\\', 'xxxx', '----', '++++', 'oooo')
 
-# %% ../nbs/reference/notes.ipynb #0f36dea0
+# %% ../nbs/reference/notes.ipynb #27bc880f
 def plot_notes(
     notes: Iterable[Note],  # at least one
     *,
@@ -191,8 +191,9 @@ def plot_notes(
     for number, key in enumerate(sorted({(note.program, note.is_drum) for note in notes})):
         mine = [note for note in notes if (note.program, note.is_drum) == key]
         name = (names or {}).get(key, 'Drums' if key[1] else PROGRAM_NAMES[key[0]])
+        hatch = _HATCHES[(number + number // 8) % 8]  # another pairing with every round of the colours
         axes.barh([note.pitch for note in mine], [note.offset - note.onset for note in mine], height=0.8,
-                  left=[note.onset for note in mine], color=_COLOURS[number % 8], hatch=_HATCHES[number % 8],
+                  left=[note.onset for note in mine], color=_COLOURS[number % 8], hatch=hatch,
                   edgecolor='black', linewidth=0.6, label=name)
         for bar, note in zip(axes.containers[-1], mine): bar.set_alpha(0.3 + 0.7 * note.velocity / 127)
     axes.set(xlabel='time (s)', ylabel='pitch (MIDI number)', title=title, xlim=(0, None))

@@ -21,12 +21,12 @@ from .spectral import istft, stft
 __all__ = ['BANDS', 'NETWORKS', 'WEIGHTS', 'DEFAULT_MODEL', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'network', 'SeparatorConfig',
            'level', 'Separator', 'list_models']
 
-# %% ../nbs/03_separator.ipynb #0e679d53
+# %% ../nbs/03_separator.ipynb #0d2c9de4
 class MaskRNN(nn.Module):
     "Masks for all stems from one recurrent network over whole frames, after Open-Unmix (Stöter et al. 2019)."
-    def __init__(self, stems: int, bins: int = 1025, used: int = 768, hidden: int = 384, layers: int = 2):
+    def __init__(self, stems: int, used: int = 768, hidden: int = 384, layers: int = 2):
         super().__init__()
-        self.bins, self.used, self.stems = bins, used, stems
+        self.used, self.stems = used, stems
         self.squeeze = nn.Sequential(nn.Linear(used, hidden), nn.LayerNorm(hidden), nn.Tanh())
         self.recur = nn.LSTM(hidden, hidden // 2, layers, batch_first=True, bidirectional=True, dropout=0.1 if layers > 1 else 0)
         self.head = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, stems * used))
@@ -36,7 +36,7 @@ class MaskRNN(nn.Module):
         x = self.squeeze(x)                                                     # (batch, frames, hidden)
         x = self.head(torch.cat([x, self.recur(x)[0]], -1))                     # (batch, frames, stems * used)
         x = x.unflatten(-1, (self.stems, self.used)).permute(0, 2, 3, 1)        # (batch, stems, used, frames)
-        return _extend(x.softmax(1), self.bins)
+        return _extend(x.softmax(1), magnitude.shape[1])
 
 
 def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
@@ -46,7 +46,7 @@ def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
     top = masks[..., -(used // 8):, :].mean(-2, keepdim=True)
     return torch.cat([masks, top.expand(*masks.shape[:-2], bins - used, masks.shape[-1])], -2)
 
-# %% ../nbs/03_separator.ipynb #64e4eba6
+# %% ../nbs/03_separator.ipynb #0e639888
 BANDS = (8,) * 6 + (12,) * 8 + (24,) * 6 + (56,) * 5 + (100,) * 2  # bins; 10.8 Hz each: 0-517, -1550, -3100, -6115, -8269 Hz
 
 
@@ -68,10 +68,10 @@ class DualPath(nn.Module):
 
 class BandSplitRNN(nn.Module):
     "Masks from a spectrogram cut into bands, each heard by the same recurrent networks, after Luo and Yu (2023)."
-    def __init__(self, stems: int, bins: int = 1025, width: int = 56, hidden: int = 56, layers: int = 3,
+    def __init__(self, stems: int, width: int = 56, hidden: int = 56, layers: int = 3,
                  bands: tuple[int, ...] = BANDS, head: int = 112, fold: int = 2):
         super().__init__()
-        self.stems, self.bins, self.bands, self.fold = stems, bins, tuple(bands), fold  # `fold` frames make one step of the recurrent nets
+        self.stems, self.bands, self.fold = stems, tuple(bands), fold  # `fold` frames make one step of the recurrent nets
         self.squeeze = nn.ModuleList(nn.Sequential(nn.Linear(fold * b, width), nn.LayerNorm(width)) for b in bands)
         self.trunk = nn.Sequential(*(DualPath(width, hidden) for _ in range(layers)))
         self.heads = nn.ModuleList(nn.Sequential(
@@ -87,7 +87,7 @@ class BandSplitRNN(nn.Module):
         masks = [head(torch.cat([y[:, i], x[i]], -1)).unflatten(-1, (self.stems, self.fold, -1))  # each (batch, steps, stems, fold, band)
                  for i, head in enumerate(self.heads)]
         masks = torch.cat(masks, -1).permute(0, 2, 4, 1, 3).flatten(3)[..., :frames]         # (batch, stems, used, frames)
-        return _extend(masks.softmax(1), self.bins)
+        return _extend(masks.softmax(1), magnitude.shape[1])
 
 # %% ../nbs/03_separator.ipynb #1e532251
 NETWORKS: dict[str, type] = {}

@@ -17,12 +17,12 @@ import numpy as np
 from .core import InstsepError
 from .notes import Note
 
-# %% ../nbs/reference/soundfont.ipynb #b9a150f1
+# %% ../nbs/reference/soundfont.ipynb #dcbff73c
 def default_soundfont() -> Path:
     "TimGM6mb, which comes with pretty_midi."
     from importlib.util import find_spec
     package = find_spec('pretty_midi')
-    if package is None: raise InstsepError('pretty_midi, which brings the soundfont, is missing; pip install pretty_midi')
+    if package is None: raise InstsepError('pretty_midi, which has the soundfont, is missing; pip install pretty_midi')
     return Path(package.origin).parent / 'TimGM6mb.sf2'
 
 # %% ../nbs/reference/soundfont.ipynb #377c245f
@@ -42,9 +42,10 @@ def find_soundfonts() -> list[Path]:
     default, *others = found
     return [default, *sorted(others, key=lambda path: path.name.lower())]
 
-# %% ../nbs/reference/soundfont.ipynb #b281167b
+# %% ../nbs/reference/soundfont.ipynb #843871b7
 _INSTALL = (
-    'on Debian: apt-get install libfluidsynth3, on macOS: brew install fluid-synth, on Windows: choco install fluidsynth')
+    'on Debian: apt-get install libfluidsynth3, on macOS: brew install fluid-synth, '
+    'on Windows: choco install fluidsynth')
 
 def _import_fluidsynth():
     "pyfluidsynth with its log turned off; `InstsepError` with the command to install what is missing."

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PAD', 'END', 'UNKNOWN', 'FIRST_EVENT', 'EXTRA_IDS', 'PITCH_NAMES', 'Codec', 'words', 'trim_overlaps', 'Segment',
-           'encode', 'Counts', 'NoteDecoder', 'decode', 'step_of_time', 'crop', 'pad_labels']
+           'encode', 'Counts', 'NoteDecoder', 'decode', 'step_of_time', 'crop', 'round_trip', 'pad_labels']
 
-# %% ../nbs/reference/tokens.ipynb #ef9df802
+# %% ../nbs/reference/tokens.ipynb #66511de3
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ import numpy as np
 
 from .notes import Note
 
-# %% ../nbs/reference/tokens.ipynb #a211b114
+# %% ../nbs/reference/tokens.ipynb #c80d5dd2
 PAD, END, UNKNOWN = 0, 1, 2  # ids that are no event; PAD is also what the decoder starts from
 FIRST_EVENT = 3
 EXTRA_IDS = 100  # unused ids that T5 vocabularies carry at the end
@@ -40,7 +41,7 @@ class Codec:
     @cached_property
     def ranges(self) -> dict[str, tuple[int, int]]:
         "For each kind of event its first id and how many values it has."
-        sizes = dict(shift=self.max_shift_steps + 1, pitch=128*self.bins_per_semitone,
+        sizes = dict(shift=self.max_shift_steps + 1, pitch=127*self.bins_per_semitone + 1,
                      velocity=self.velocity_bins + 1, tie=1, program=128, drum=128)
         firsts = accumulate(sizes.values(), initial=FIRST_EVENT)
         return {kind: (first, size) for first, (kind, size) in zip(firsts, sizes.items())}
@@ -135,7 +136,7 @@ class Segment(NamedTuple):
     start_time: float  # in seconds, on the grid of steps
     ids: list[int]  # tokens, the end token included
 
-# %% ../nbs/reference/tokens.ipynb #0ebaf727
+# %% ../nbs/reference/tokens.ipynb #5181a391
 class _Event(NamedTuple):
     step: int
     note: Note
@@ -144,10 +145,8 @@ class _Event(NamedTuple):
 def _timeline(notes: Iterable[Note], codec: Codec) -> list[_Event]:
     "All onsets and offsets, in the order in which they are written."
     notes = sorted(notes, key=lambda note: (note.is_drum, note.program, note.pitch))
-    for note in notes:
-        if not 0 <= note.onset <= note.offset < math.inf:
-            raise ValueError(f"{note} does not start at 0 or later and end after that")
-    timed = [(note.offset, note, False) for note in notes if not note.is_drum] + [(note.onset, note, True) for note in notes]
+    timed = [(note.offset, note, False) for note in notes if not note.is_drum]
+    timed += [(note.onset, note, True) for note in notes]
     timed.sort(key=lambda event: event[0])
     return [_Event(round(time*codec.steps_per_second), note, is_onset) for time, note, is_onset in timed]
 
@@ -160,14 +159,14 @@ def _held_before(events: list[_Event], indices: Iterable[int]) -> dict[int, list
         snapshots[index], done = sorted(key for key, sounds in held.items() if sounds), max(done, index)
     return snapshots
 
-# %% ../nbs/reference/tokens.ipynb #86f35dbb
+# %% ../nbs/reference/tokens.ipynb #4767cdd2
 def _write(
     held: list[list[tuple]], # for each tied note what to say: (kind, value, place) of its program and pitch
-    events: list[tuple[int, list[tuple]]], # (step, what to say), in order of time
+    events: list[tuple[int, list[tuple], int | None]], # (step, what to say, place of its shift), in order of time
     start: int, # step from which shifts count
     codec: Codec, # the vocabulary
 ) -> tuple[list[int], list[int | None]]: # tokens; for each, the place it comes from, None for what has none
-    "Write one segment: ties, the tie token, events with their shifts, the end; nothing that is already said is repeated."
+    "Write one segment: ties, the tie token, events with their shifts, the end. What is already said is not repeated."
     ids, places, said = [], [], {}
     def say(kind, value, place=None):
         if kind in ("program", "velocity"):
@@ -180,10 +179,10 @@ def _write(
         for word in words: say(*word)
     say("tie", 0)
     now = start
-    for step, words in events:
+    for step, words, shift_place in events:
         if step > now:
             full_shifts, rest = divmod(step - start, codec.max_shift_steps)
-            for shift in [codec.max_shift_steps]*full_shifts + [rest]*(rest > 0): say("shift", shift)
+            for shift in [codec.max_shift_steps]*full_shifts + [rest]*(rest > 0): say("shift", shift, shift_place)
             now = step
         for word in words: say(*word)
     return ids + [END], places + [None]
@@ -194,7 +193,7 @@ def _note_words(note: Note, is_onset: bool, codec: Codec) -> list[tuple]:
     if note.is_drum: return [velocity, ("drum", note.pitch)]
     return [("program", _program_value(codec, note.program)), velocity, ("pitch", _pitch_value(codec, note.pitch))]
 
-# %% ../nbs/reference/tokens.ipynb #dcc82fd9
+# %% ../nbs/reference/tokens.ipynb #65d0a10c
 def encode(
     notes: Iterable[Note], # in seconds, in any order; pass them through `trim_overlaps` first
     num_samples: int, # length of the audio they belong to
@@ -203,11 +202,11 @@ def encode(
     sample_rate: int = 16000, # of the audio
     hop: int = 128, # samples in a frame
     segment_frames: int = 256, # frames in a segment
-    start_frames: Sequence[int] | None = None, # first frame of each segment wanted; None: one after another, all of them
+    start_frames: Sequence[int] | None = None, # first frame of each segment wanted; None: all, one after another
     stale_ties: bool = True, # repeat the ties of the last step in all segments after it, as MT3's training data does
     float_start_times: bool = False, # MT3's start times, wrong by 10 ms in every ninth segment, for comparison
 ) -> list[Segment]: # (start_time, ids) of each segment
-    "Write notes as MT3's tokens. Raises `ValueError` for notes before 0 or that end before they start."
+    "Write notes as MT3's tokens."
     num_frames = num_samples//hop + 1
     starts = range(0, num_frames, segment_frames) if start_frames is None else start_frames
     events = _timeline(notes, codec)
@@ -215,15 +214,15 @@ def encode(
     def step_of(frame): return _frame_step(frame, codec, sample_rate, hop)
     def first_event(frame): return bisect_left(steps, step_of(frame))
 
-    spans = [(first_event(frame), first_event(frame + segment_frames) if frame + segment_frames < num_frames else len(events))
-             for frame in starts]  # the last segment takes all there is, past the end of the audio too
+    def end_event(frame): return first_event(frame) if frame < num_frames else len(events)  # the last takes the rest
+    spans = [(first_event(frame), end_event(frame + segment_frames)) for frame in starts]
     at_end = bisect_left(steps, steps[-1]) if stale_ties and steps else len(events)
     state_at = [first if first < len(events) else at_end for first, _ in spans]
     held = _held_before(events, state_at)
     times = [_segment_start(frame, codec, sample_rate, hop, float_start_times) for frame in starts]
     ties = {state: [[("program", _program_value(codec, program)), ("pitch", _pitch_value(codec, pitch))]
                     for program, pitch in keys] for state, keys in held.items()}
-    spoken = [(step, _note_words(note, is_onset, codec)) for step, note, is_onset in events]
+    spoken = [(step, _note_words(note, is_onset, codec), None) for step, note, is_onset in events]
     return [Segment(time, _write(ties[state], spoken[first:last], step_of(frame), codec)[0])
             for frame, time, state, (first, last) in zip(starts, times, state_at, spans)]
 
@@ -358,7 +357,7 @@ def step_of_time(time: float, codec: Codec = Codec()) -> int:
     "The step of a start time in seconds, rounded down; a hair below a step is that step."
     return math.floor(time*codec.steps_per_second + 1e-4)
 
-# %% ../nbs/reference/tokens.ipynb #1acb4964
+# %% ../nbs/reference/tokens.ipynb #221b6ad6
 def crop(
     ids: Sequence[int], # tokens of a segment
     start: int, # step at which it starts
@@ -366,9 +365,9 @@ def crop(
     last: int | None = None, # and before this one; None: to the end
     *,
     codec: Codec = Codec(), # the vocabulary
-) -> tuple[list[int], list[int | None]]: # tokens as counted from `first`; for each, its place in `ids` (None: written anew)
+) -> tuple[list[int], list[int | None]]: # tokens with shifts from `first`; the place of each in `ids` or None
     "Cut a segment down to the steps from `first` to `last`, as a segment that starts at `first`."
-    held, kept = {}, []  # (program, pitch) -> what to say; (step, what to say)
+    held, kept = {}, []  # (program, pitch) -> what to say; (step, what to say, place of its shift)
     time, shift, in_ties, program, velocity, places = start, 0, True, 0, 1, {}
     for place, token in enumerate(ids):
         if token == END: break
@@ -384,10 +383,38 @@ def crop(
             instrument = [("program", program, places.get("program"))] if kind == "pitch" else []
             loudness, what = ("velocity", velocity, places.get("velocity")), (kind, value, place)
             if not in_ties and time >= first:
-                if last is None or time < last: kept.append((time, instrument + [loudness, what]))
+                if last is None or time < last: kept.append((time, instrument + [loudness, what], places.get("shift")))
             elif kind == "pitch" and (in_ties or velocity): held[program, value] = instrument + [what]
             elif kind == "pitch": held.pop((program, value), None)
     return _write([held[key] for key in sorted(held)], kept, first, codec)
+
+# %% ../nbs/reference/tokens.ipynb #0d262f0e
+def round_trip(
+    notes: Iterable[Note], # as played, in any order
+    *,
+    codec: Codec = Codec(), # the vocabulary
+    max_length: int = 1024, # how many tokens the network writes for a segment at most
+) -> tuple[list[Note], dict[str, int]]: # notes that come back, sorted; what was counted on the way
+    "Notes to tokens to notes, with a count of all that is lost."
+    notes = list(notes)
+    trimmed = trim_overlaps(notes)
+    end = max((note.offset for note in notes), default=0.0)
+    segments = encode(trimmed, math.ceil(16000*end), codec=codec)
+    back, counts = decode(segments, codec=codec)
+    expected, found = (Counter(_on_grid(note, codec) for note in group) for group in (trimmed, back))
+    lengths = [len(ids) for _, ids in segments]
+    return sorted(back), dict(
+        notes=len(notes), removed_by_overlap=len(notes) - len(trimmed), shortened_by_overlap=len(set(trimmed) - set(notes)),
+        lost=(expected - found).total(), added=(found - expected).total(), invalid_events=counts.invalid_events,
+        dropped_events=counts.dropped_events, segments=len(lengths), tokens=sum(lengths),
+        longest=max(lengths), too_long=sum(length > max_length for length in lengths))
+
+def _on_grid(note: Note, codec: Codec) -> tuple:
+    "What of a note the tokens can say; of a drum, not how long it rings."
+    onset, offset = (round(time*codec.steps_per_second) for time in (note.onset, note.offset))
+    program = 0 if note.is_drum or codec.programs == "flat" else _program_value(codec, note.program)
+    pitch = note.pitch if note.is_drum else _pitch_value(codec, note.pitch)
+    return program, note.is_drum, pitch, onset, onset + 1 if note.is_drum else max(offset, onset + 1)
 
 # %% ../nbs/reference/tokens.ipynb #458bf634
 def pad_labels(

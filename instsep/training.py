@@ -27,12 +27,12 @@ from .separator import Separator, SeparatorConfig
 # %% auto #0
 __all__ = ['spectral_loss', 'FromIndex', 'TrainConfig', 'SeparatorModule', 'fit']
 
-# %% ../nbs/reference/training.ipynb #277a190f
+# %% ../nbs/reference/training.ipynb #ac011328
 def spectral_loss(
     estimate: torch.Tensor,   # complex (batch, stems, bins, frames)
     reference: torch.Tensor,  # complex (batch, stems, bins, frames)
     *,
-    floor_db: float = -30.0,  # errors this far below the mixture count as none
+    floor_db: float = -15.0,  # below this, less error counts for less and less
     l1: float = 1.0,          # weight of the relative L1 distance
 ) -> torch.Tensor:            # scalar
     "Error in dB below the mixture, averaged over stems, with a floor (Wisdom et al. 2020, eq. 5), plus relative L1 on complex bins."
@@ -54,7 +54,7 @@ class FromIndex(Dataset):
 
     def __getitem__(self, index): return self.dataset[self.start + index]
 
-# %% ../nbs/reference/training.ipynb #2a51f87e
+# %% ../nbs/reference/training.ipynb #8dfa0cdf
 @dataclass
 class TrainConfig:
     "What a run is made of, beside its data and its network; written into the log."
@@ -64,7 +64,8 @@ class TrainConfig:
     warmup: int = 200
     ema: float = 0.998         # of the weights; what is shipped
     clip: float = 5.0          # gradient norm
-    l1: float = 1.0
+    l1: float = 1.0            # weight of the relative L1 distance
+    floor_db: float = -15.0    # of the loss in decibel
     seed: int = 0
     validate_every: int = 500  # steps
     save_every: int = 200      # steps
@@ -83,7 +84,7 @@ class SeparatorModule(L.LightningModule):
     def loss(self, model: Separator, batch: dict) -> torch.Tensor:
         reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
         mixture = reference.sum(1, keepdim=True)                               # (batch, 1, bins, frames)
-        return spectral_loss(model.masks(mixture) * mixture, reference, l1=self.train_config.l1)
+        return spectral_loss(model.masks(mixture) * mixture, reference, l1=self.train_config.l1, floor_db=self.train_config.floor_db)
 
     def training_step(self, batch, index):
         loss = self.loss(self.model, batch)

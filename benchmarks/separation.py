@@ -1,0 +1,121 @@
+"""Score a separator: unseen pieces with soundfonts heard in training, with one never heard, and recordings.
+
+    python benchmarks/separation.py --model trio --recordings ../shared/reference/recordings
+
+Every stem's SI-SDR improvement over the mixture stands beside the ideal ratio mask's (the oracle: true magnitudes, the
+mixture's phase). A set whose soundfont or folder is not there is left out with a line. Results go to
+benchmarks/results/separation_<name>.json and .md.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from instsep.audio import load
+from instsep.metrics import format_table, stem_scores, summarise
+from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, soundfont_player
+from instsep.pieces import PieceBank
+from instsep.separator import Separator
+from instsep.soundfont import default_soundfont, find_soundfonts
+from instsep.spectral import oracle
+
+HEARD, UNHEARD = "FluidR3_GM", "TimGM6mb"  # by name; the second stands for a soundfont no model of ours has heard
+
+
+def soundfont_items(soundfont, pieces, count, instruments):
+    "Mixtures of the test pieces, played exactly: name, kind, {stem: (1, samples)}."
+    instances = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in instruments}
+    data = Mixtures(pieces, soundfont_player(soundfont, 44100), instances, instruments=instruments, sample_rate=44100,
+                    seconds=8.0, absent=0.2, augmentation=(Gain((-3, 3)),), seed=100)
+    for i in range(count):
+        score, stems = data.item(i)
+        yield f"{i:03d}", score.kind, {name: stems[k:k + 1] for k, name in enumerate(instruments)}
+
+
+def recording_items(folder):
+    "The folders of recordings: name, kind, {stem: (1, samples)}."
+    for path in sorted(Path(folder).glob("R*/")):
+        about = json.loads((path / "manifest.json").read_text())
+        yield path.name, about["kind"], {s["instrument"]: load(path / s["stem"], mono=True)[0] for s in about["stems"]}
+
+
+def score(model, items, label):
+    rows = []
+    for name, kind, stems in items:
+        mixture = sum(stems.values())
+        with torch.inference_mode(): found = model(torch.from_numpy(mixture)[None].float())[0].numpy()  # (stems, 1, samples)
+        estimates = dict(zip(model.stems, found))
+        inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
+        outside = {k: v for k, v in stems.items() if k not in inside}
+        best = oracle(mixture, np.stack([*inside.values(), sum(outside.values(), np.zeros_like(mixture))]), n_fft=4096, hop=1024).numpy()
+        scored = stem_scores({k: estimates[k] for k in inside}, inside, mixture, set=label, item=name, kind=kind)
+        if outside: scored += stem_scores({"other": estimates["residual"]}, {"other": sum(outside.values())}, mixture, set=label, item=name, kind=kind)
+        ideal = stem_scores(dict(zip([*inside, "other"], best)), inside | ({"other": sum(outside.values())} if outside else {}), mixture)
+        for row, ideal_row in zip(scored, ideal):
+            if sum(s.any() for s in stems.values()) < 2:  # one instrument alone: nothing to separate, only to leak
+                row["si_sdr_improvement"] = row["si_sdr"] = float("nan")
+                ideal_row["si_sdr_improvement"] = float("nan")
+            rows.append(row | dict(oracle_improvement=ideal_row["si_sdr_improvement"]))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="trio")
+    parser.add_argument("--pieces", default=None, help="a piece bank; the one of the package when left out")
+    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
+    parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    model = Separator.from_pretrained(args.model)
+    bank = PieceBank.load(args.pieces) if args.pieces else PieceBank.load()
+    pieces = bank.split()["test"]
+    fonts = {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
+    rows, begun = [], time.process_time()
+    for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
+        if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
+        rows += score(model, soundfont_items(fonts[font], pieces, args.count, model.config.instruments), label)
+    if Path(args.recordings).is_dir(): rows += score(model, recording_items(args.recordings), "recordings")
+    else: print(f"recordings: {args.recordings} is not there, left out")
+
+    measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
+    mixtures = [r for r in rows if r["stem"] != "other" and not r["item"].startswith(("R05", "R06"))]
+    table = []
+    for label in dict.fromkeys(r["set"] for r in mixtures):
+        chosen = [r for r in mixtures if r["set"] == label]
+        for group in [*dict.fromkeys(r["stem"] for r in chosen), "all"]:
+            part = [r for r in chosen if group in (r["stem"], "all")]
+            line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
+            table.append({"set": label, "stem": group, "n": line["si_sdr_improvement"]["n"], "input SI-SDR": line["input_si_sdr"]["mean"],
+                          "ours, mean": line["si_sdr_improvement"]["mean"], "ours, median": line["si_sdr_improvement"]["median"],
+                          "oracle, mean": line["oracle_improvement"]["mean"], "oracle, median": line["oracle_improvement"]["median"],
+                          "leakage when absent": line["leakage"]["mean"]})
+    kinds = []
+    for label in dict.fromkeys(r["set"] for r in mixtures):
+        for kind in dict.fromkeys(r["kind"] for r in mixtures if r["set"] == label):
+            part = [r for r in mixtures if (r["set"], r["kind"]) == (label, kind)]
+            line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
+            kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"], "ours, mean": line["si_sdr_improvement"]["mean"],
+                          "oracle, mean": line["oracle_improvement"]["mean"]})
+    single = [{k: r[k] for k in ("item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")}
+              for r in rows if r["item"].startswith("R")]
+    text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count {args.count}`\n\n"
+            "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself as the estimate), beside the ideal ratio "
+            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB.\n\n"
+            + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds) + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"separation_{args.name or Path(args.model).name}"
+    stem.with_suffix(".md").write_text(text)
+    about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
+                 cpu_seconds=round(time.process_time() - begun, 1), heard=HEARD, unheard=UNHEARD)
+    stem.with_suffix(".json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
+    print(text)
+
+
+if __name__ == "__main__": main()
