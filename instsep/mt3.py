@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
-           'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions', 'Attention',
-           'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'generate', 'load_mt3']
+           'FAMILIES', 'DRUMS', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
+           'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache',
+           'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription', 'Transcriber',
+           'render_stems']
 
-# %% ../nbs/04_mt3.ipynb #d5b7f0fd
+# %% ../nbs/04_mt3.ipynb #5695f7da
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -131,16 +134,22 @@ def fixed_positions(
     angles = torch.arange(length, dtype=torch.float64)[:, None]*10000**-exponents  # (length, d_model/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
-# %% ../nbs/04_mt3.ipynb #f2f4ee43
+# %% ../nbs/04_mt3.ipynb #d01c59b6
+def _linear(inputs: int, outputs: int, std: float | None = None) -> nn.Linear:
+    "A linear layer without bias; as in T5, its first weights are small enough to keep the size of what passes through."
+    linear = nn.Linear(inputs, outputs, bias=False)
+    nn.init.normal_(linear.weight, std=std or inputs**-0.5)
+    return linear
+
 class Attention(nn.Module):
     "Several heads of scaled dot-product attention, with scale 1."
     def __init__(self, config: MT3Config):
         super().__init__()
         self.num_heads, self.dropout_rate, width = config.num_heads, config.dropout_rate, config.num_heads*config.d_kv
-        self.q = nn.Linear(config.d_model, width, bias=False)
-        self.k = nn.Linear(config.d_model, width, bias=False)
-        self.v = nn.Linear(config.d_model, width, bias=False)
-        self.o = nn.Linear(width, config.d_model, bias=False)
+        self.q = _linear(config.d_model, width, std=(config.d_model*config.d_kv)**-0.5)  # instead of a scale in forward
+        self.k = _linear(config.d_model, width)
+        self.v = _linear(config.d_model, width)
+        self.o = _linear(width, config.d_model)
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, time, d_kv)
@@ -154,14 +163,13 @@ class Attention(nn.Module):
             dropout_p=self.dropout_rate if self.training else 0.0)  # (batch, heads, time, d_kv)
         return self.o(heads.transpose(1, 2).flatten(-2))  # (batch, time, d_model)
 
-# %% ../nbs/04_mt3.ipynb #dc24f3fe
+# %% ../nbs/04_mt3.ipynb #f3f5964d
 class FeedForward(nn.Module):
     "The gated feed-forward layer, with GELU in its tanh form."
     def __init__(self, config: MT3Config):
         super().__init__()
-        self.wi_0 = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.wi_1 = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.wi_0, self.wi_1 = _linear(config.d_model, config.d_ff), _linear(config.d_model, config.d_ff)
+        self.wo = _linear(config.d_ff, config.d_model)
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, d_model)
@@ -204,7 +212,7 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), *sound))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
-# %% ../nbs/04_mt3.ipynb #bb404a88
+# %% ../nbs/04_mt3.ipynb #2585a1de
 class MT3(PreTrainedModel):
     "The transcriber's network: log-mel frames in, scores of the next token out."
     config_class = MT3Config
@@ -213,13 +221,13 @@ class MT3(PreTrainedModel):
 
     def __init__(self, config: MT3Config):
         super().__init__(config)
-        self.project = nn.Linear(config.num_mels, config.d_model, bias=False)
+        self.project = _linear(config.num_mels, config.d_model)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
         self.encoder_norm = _norm(config)
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
         self.decoder_norm = _norm(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = _linear(config.d_model, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout_rate)
         positions = fixed_positions(config.max_positions, config.d_model, config.positions)
         self.register_buffer("positions", positions, persistent=False)  # (max_positions, d_model)
@@ -260,17 +268,7 @@ class MT3(PreTrainedModel):
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
         return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=encoded)
 
-    def _init_weights(self, module: nn.Module) -> None:
-        "Small random weights, as T5 starts with: scores near 1 in size without a scale in the attention."
-        config = self.config
-        if isinstance(module, Attention):
-            nn.init.normal_(module.q.weight, std=(config.d_model*config.d_kv)**-0.5)
-            for linear in (module.k, module.v, module.o): nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-        elif isinstance(module, FeedForward):
-            for linear in (module.wi_0, module.wi_1, module.wo): nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-        elif isinstance(module, MT3):
-            for linear in (module.project, module.lm_head): nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-            nn.init.normal_(module.embed.weight, std=1.0)
+    def _init_weights(self, module: nn.Module) -> None: "Nothing is left to do: the layers have done it."
 
     def generate(self, inputs: torch.Tensor, **options) -> torch.Tensor:
         "Write tokens for features (batch, frames, mels); see `generate`."
@@ -460,3 +458,220 @@ def _check_fit(expected: dict, found: dict, path: Path) -> None:
     said = [f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
             for what, names in problems.items() if names]
     if said: raise InstsepError(f"{path}: does not fit its configuration: {'; '.join(said)}")
+
+# %% ../nbs/04_mt3.ipynb #2aa71248
+FAMILIES = ("piano", "chromatic percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe",
+            "synth lead", "synth pad", "synth effects", "ethnic", "percussive", "sound effects")  # 8 programs each
+DRUMS = "drums"
+
+def instrument_programs(
+    instrument: str | int, # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums" or a program from 0 to 127
+) -> tuple[int, ...]: # programs, the most usual first; none for drums
+    "The General MIDI programs that a name stands for. `InstsepError` where there is none."
+    name = str(instrument).strip().lower()
+    if name == DRUMS: return ()
+    if name.isdigit() and int(name) < 128: return (int(name),)
+    if name in FAMILIES: return tuple(range(8*FAMILIES.index(name), 8*FAMILIES.index(name) + 8))
+    names = [full.lower() for full in PROGRAM_NAMES]
+    exact = [program for program, full in enumerate(names) if full == name]
+    by_word = [program for program, full in enumerate(names) if name and re.search(rf"\b{re.escape(name)}\b", full)]
+    if not by_word: raise InstsepError(f"instrument {instrument!r} is not known; use a General MIDI name or number, "
+                                       f"{DRUMS}, or one of {', '.join(FAMILIES)}")
+    return tuple(exact or by_word)
+
+# %% ../nbs/04_mt3.ipynb #ceeb145a
+class InstrumentMask:
+    "A logits processor that lets a network write nothing but some instruments."
+    def __init__(self,
+        instruments: Iterable[str | int], # names, as `instrument_programs` knows them
+        codec: Codec, # the vocabulary
+        num_embeddings: int, # how many scores there are
+    ):
+        instruments = list(instruments)
+        if codec.programs == "flat": raise InstsepError("this network knows no instruments; leave out the list of them")
+        allowed = {program if codec.programs == "full" else program//8*8
+                   for name in instruments for program in instrument_programs(name)}
+        self.forbidden = torch.zeros(num_embeddings, dtype=torch.bool)
+        for program in range(128): self.forbidden[codec.id("program", program)] = program not in allowed
+        if DRUMS not in (str(name).lower() for name in instruments): self._of_kind(self.forbidden, "drum", codec)
+        self.pitches = self._of_kind(torch.zeros(num_embeddings, dtype=torch.bool), "pitch", codec)
+        self.programs = self._of_kind(torch.zeros(num_embeddings, dtype=torch.bool), "program", codec)
+
+    def _of_kind(self, mask: torch.Tensor, kind: str, codec: Codec) -> torch.Tensor:
+        first, size = codec.ranges[kind]
+        mask[first:first + size] = True
+        return mask
+
+    def __call__(self,
+        ids: torch.Tensor, # (rows, tokens so far)
+        scores: torch.Tensor, # (rows, vocabulary)
+    ) -> torch.Tensor: # scores, -inf for what is forbidden
+        "Forbid other instruments, and any pitch before the segment has named an instrument."
+        masks = [mask.to(scores.device) for mask in (self.forbidden, self.pitches, self.programs)]
+        nobody = ~masks[2][ids].any(1, keepdim=True)  # (rows, 1)
+        return scores.masked_fill(masks[0] | nobody & masks[1], -math.inf)
+
+# %% ../nbs/04_mt3.ipynb #8e2488b5
+class _Window(NamedTuple):
+    "A stretch of the recording that the network hears at once."
+    waveform: np.ndarray  # float32 (samples,)
+    frame: int  # the first
+    keep_from: int  # the frames whose events count: from here
+    keep_to: int | None  # to here; None: to the end
+
+def _windows(blocks: Iterable[np.ndarray], segment_frames: int, overlap_frames: int) -> Iterator[_Window]:
+    "Cut sound that comes in blocks (samples,) of any size into windows."
+    step, margin = segment_frames - overlap_frames, overlap_frames//2
+    ready, frame = np.zeros(0, dtype=np.float32), 0
+    for block in blocks:
+        ready = np.concatenate([ready, block])
+        while len(ready) > segment_frames*HOP:  # more than one window: another one will follow
+            keep_from = frame + margin if frame else 0
+            yield _Window(ready[:segment_frames*HOP], frame, keep_from, frame + step + margin)
+            ready, frame = ready[step*HOP:], frame + step
+    if len(ready): yield _Window(ready, frame, frame + margin if frame else 0, None)
+
+# %% ../nbs/04_mt3.ipynb #800cbf1b
+class Transcription(list):
+    "The notes of a recording, by onset, and what is known about them."
+    def __init__(self,
+        notes: Sequence[Note] = (), # in any order
+        confidence: Sequence[float] = (), # probability of each note's onset, instrument and pitch, as the network saw it
+        counts: Counts = Counts(0, 0), # tokens that made no sense
+        names: dict[tuple[int, bool], str] | None = None, # (program, is_drum) -> what to call it
+    ):
+        order = sorted(range(len(notes)), key=lambda index: notes[index])
+        super().__init__(notes[index] for index in order)
+        self.confidence = np.array([confidence[index] for index in order])  # (notes,)
+        self.counts = counts
+        self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])
+                      for key in sorted({(note.program, note.is_drum) for note in notes})}
+
+    def by_instrument(self) -> dict[str, list[Note]]:
+        "The notes of each instrument, by name."
+        groups = {}
+        for note in self: groups.setdefault(self.names[note.program, note.is_drum], []).append(note)
+        return groups
+
+# %% ../nbs/04_mt3.ipynb #e43ae354
+class Transcriber:
+    "A recording in, its notes out."
+    def __init__(self,
+        network: MT3, # the network, on the device where it shall work
+        *,
+        batch_size: int = 8, # segments at once
+    ):
+        self.network, self.batch_size, self.codec = network.eval(), batch_size, network.config.codec
+
+    @classmethod
+    def from_pretrained(cls,
+        name_or_path: str | Path | None = None, # a folder with weights or a Hugging Face id
+        *,
+        device: str | None = None, # "cpu", "cuda", "mps"; None: the best there is
+        batch_size: int = 8, # segments at once
+        **options, # of `load_mt3`
+    ) -> "Transcriber":
+        "Load a network and make it ready. `InstsepError` where that fails."
+        if name_or_path is None:
+            raise InstsepError("no transcriber's weights come with instsep yet; name some with --model FOLDER, "
+                               "e.g. the folder with config.json and mt3.pth of kunato/mt3-pytorch")
+        return cls(load_mt3(name_or_path, device=pick_device(device), **options), batch_size=batch_size)
+
+    def __call__(self,
+        audio: str | Path | np.ndarray | torch.Tensor, # a file, or a waveform (samples,) or (channels, samples)
+        sample_rate: int | None = None, # of the waveform
+        *,
+        instruments: Iterable[str | int] | None = None, # who may play; None: anybody
+        overlap: float = 0.0, # how much of a segment the next one hears again, up to 0.5
+        max_length: int = 1024, # tokens for a segment at most
+        progress: bool = True, # show a bar
+    ) -> Transcription: # notes by onset, with confidence
+        "Transcribe a recording of any length."
+        if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap} is not between 0 and 0.5")
+        instruments = None if instruments is None else [instruments] if isinstance(instruments, str) else list(instruments)
+        config, codec = self.network.config, self.codec
+        processors = [InstrumentMask(instruments, codec, config.vocab_size)] if instruments else []
+        overlap_frames = round(overlap*config.segment_frames/2)*2
+        blocks, samples = _mono_blocks(audio, sample_rate)
+        windows = _windows(blocks, config.segment_frames, overlap_frames)
+        step = (config.segment_frames - overlap_frames)*HOP
+        total = samples and 1 + max(0, math.ceil((samples - config.segment_frames*HOP)/step))
+        decoder, end = NoteDecoder(codec), 0
+        with tqdm(total=total, unit="segment", disable=not progress) as bar:
+            while batch := list(islice(windows, self.batch_size)):
+                ids, probabilities = self._write(batch, processors, max_length)
+                for window, row, row_probabilities in zip(batch, ids, probabilities):
+                    self._read(decoder, window, row, row_probabilities)
+                end = batch[-1].frame*HOP + len(batch[-1].waveform)
+                bar.update(len(batch))
+        decoder.finish(end*codec.steps_per_second//SAMPLE_RATE)  # what still sounds, sounds to the end
+        return _named(decoder, instruments)
+
+    def _write(self, batch: list[_Window], processors: list, max_length: int) -> tuple[list, list]:
+        "Tokens of some windows and their probabilities, without the start token."
+        config, device = self.network.config, self.network.device
+        features = [segment_features(torch.tensor(window.waveform, device=device), config.segment_frames, config.num_mels)
+                    for window in batch]
+        ids, probabilities = self.network.generate(
+            inputs=torch.stack(features).to(self.network.dtype), max_length=max_length, logits_processor=processors,
+            return_probabilities=True)
+        return ids[:, 1:].tolist(), probabilities[:, 1:].tolist()
+
+    def _read(self, decoder: NoteDecoder, window: _Window, ids: list[int], probabilities: list[float]) -> None:
+        "Let the decoder read what was written about the part of a window that counts."
+        rate = self.codec.steps_per_second*HOP
+        start, first = window.frame*rate//SAMPLE_RATE, window.keep_from*rate//SAMPLE_RATE
+        last = None if window.keep_to is None else window.keep_to*rate//SAMPLE_RATE
+        if window.keep_from > window.frame or window.keep_to not in (None, window.frame + self.network.config.segment_frames):
+            ids, places = crop(ids, start, first, last, codec=self.codec)
+            probabilities = [1.0 if place is None else probabilities[place] for place in places]
+        decoder.read(first, ids, limit=last, probabilities=probabilities)
+
+# %% ../nbs/04_mt3.ipynb #0da14be2
+def _mono_blocks(audio: str | Path | np.ndarray | torch.Tensor, sample_rate: int | None
+                 ) -> tuple[Iterator[np.ndarray], int | None]:
+    "Sound as blocks (samples,) at 16 kHz, and how many samples there are, if that is known."
+    if isinstance(audio, (str, Path)):
+        reader = AudioReader(audio, sample_rate=SAMPLE_RATE, mono=True)
+        def blocks():
+            with reader: yield from (block[0] for block in reader.blocks(2**18))
+        return blocks(), reader.frames
+    if sample_rate is None: raise InstsepError("a waveform needs its sample_rate")
+    waveform = np.asarray(audio.detach().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
+    if waveform.ndim not in (1, 2) or not waveform.size:
+        raise InstsepError(f"a waveform is (samples,) or (channels, samples), not {waveform.shape}")
+    if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples; repair it")
+    mono = waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdims=True)  # (1, samples)
+    mono = resample(mono, sample_rate, SAMPLE_RATE)[0]
+    return iter([mono]), len(mono)
+
+def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
+    "A transcription, with one program for each instrument that was asked for."
+    if not instruments: return Transcription(decoder.notes, decoder.confidence, decoder.counts)
+    owner = {program: (name, instrument_programs(name)[0]) for name in reversed(instruments)
+             for program in instrument_programs(name)}
+    if decoder.codec.programs == "midi_class":
+        owner |= {program//8*8: value for program, value in list(owner.items())}
+    notes = [note if note.is_drum else replace(note, program=owner[note.program][1]) for note in decoder.notes]
+    names = {(program, False): str(name) for name, program in owner.values() if not str(name).isdigit()}
+    return Transcription(notes, decoder.confidence, decoder.counts, names)
+
+# %% ../nbs/04_mt3.ipynb #1c622baa
+def render_stems(
+    notes: Iterable[Note], # in any order, e.g. a `Transcription`
+    soundfont: str | Path | None = None, # `.sf2` or `.sf3`; None: the default one
+    *,
+    sample_rate: int = 44100, # in Hz
+    seconds: float | None = None, # how long each stem shall be; None: to the last note, and a second more
+) -> dict[str, np.ndarray]: # name -> float32 (2, samples), all of one length
+    "Play each instrument's notes by themselves."
+    from instsep.soundfont import Synthesizer
+    transcription = notes if isinstance(notes, Transcription) else Transcription(notes := list(notes), np.ones(len(notes)))
+    end = max((note.offset for note in transcription), default=0.0)
+    samples = round((end + 1.0 if seconds is None else seconds)*sample_rate)
+    stems = {}
+    with Synthesizer(soundfont, sample_rate=sample_rate) as synthesizer:
+        for name, mine in transcription.by_instrument().items():
+            waveform = synthesizer.render(mine, tail=max(1.0, samples/sample_rate - end))[:, :samples]
+            stems[name] = np.pad(waveform, [(0, 0), (0, samples - waveform.shape[1])])  # (2, samples)
+    return stems

@@ -115,16 +115,21 @@ class NoteBank:
         except Exception as e: raise InstsepError(f"note bank: {path} cannot be read ({e}); build it again with `instsep notebank`") from e
         return cls(int(meta["sample_rate"]), samples, table, json.loads(meta["instruments"]), json.loads(meta["instances"]))
 
-# %% ../nbs/reference/notebank.ipynb #47136bf4
+# %% ../nbs/reference/notebank.ipynb #bdbaa499
 def _read(wave: np.ndarray, ratio: float, length: int) -> np.ndarray:
     "`length` samples of `wave` read `ratio` times as fast, by Catmull-Rom interpolation."
     length = min(length, int((len(wave) - 3) / ratio))
     if length <= 0: return np.zeros(0, np.float32)
-    position = np.arange(length, dtype=np.float32 if length < 4e5 else np.float64) * ratio
-    i = position.astype(np.int32)
+    wave = wave[:int(length * ratio) + 4].astype(np.float32)  # sums of int16 would wrap around
+    before, here, after, later = np.concatenate([wave[:1], wave[:-3]]), wave[:-2], wave[1:-1], wave[2:]
+    linear, cubic = 0.5 * (after - before), 0.5 * (3 * (here - after) + later - before)
+    square = after - here - linear - cubic
+    position = np.arange(length) * ratio  # float64: in float32 the place would jitter by 1/500 of a sample after a second
+    i = position.astype(np.intp)
     t = (position - i).astype(np.float32)
-    before, here, after, later = wave[np.maximum(i - 1, 0)], wave[i], wave[i + 1], wave[i + 2]
-    return here + 0.5 * t * (after - before + t * (2 * before - 5 * here + 4 * after - later + t * (3 * (here - after) + later - before)))
+    out = cubic.take(i)
+    for coefficient in (square, linear, here): out = out * t + coefficient.take(i)
+    return out
 
 
 def _release_ramp(slope: float, sample_rate: int, floor: float = 60.0, _cache={}) -> np.ndarray:
@@ -136,7 +141,7 @@ def _release_ramp(slope: float, sample_rate: int, floor: float = 60.0, _cache={}
         _cache[key] = (10 ** (-slope * np.arange(int(floor / slope * sample_rate)) / sample_rate / 20)).astype(np.float32)
     return _cache[key]
 
-# %% ../nbs/reference/notebank.ipynb #583f3196
+# %% ../nbs/reference/notebank.ipynb #ab0760a1
 def render(
     bank: NoteBank,
     notes: np.ndarray,             # (n, 4): onset s, offset s, pitch, velocity, as in `pieces`
@@ -148,7 +153,7 @@ def render(
     detune: np.ndarray | None = None,  # (n,) cents a note
     gain: np.ndarray | None = None,    # (n,) amplitude a note
     release: float = 1.0,          # the bank's release slopes times this
-    align: int = 1,                # onsets and offsets are moved up to multiples of this many samples (FluidSynth's block is 64)
+    align: int = 1,                # onsets and offsets are moved to the nearest multiple of this many samples (FluidSynth's block is 64)
 ) -> np.ndarray:                   # (samples,) float32
     "Play `notes` on one instance of the bank: the sum of its recordings, each cut at its offset and released."
     instance = instance or next(iter(bank.of(instrument)), None)
@@ -159,7 +164,7 @@ def render(
     out = np.zeros(total, np.float32)
     pitches, velocities = table["pitch"][rows], table["velocity"][rows].astype(np.float32)
     for j, (onset, offset, pitch, velocity) in enumerate(np.asarray(notes, np.float64)[:, :4]):
-        begin, end = (align * int(np.ceil(x * rate / align - 1e-6)) for x in (onset, offset))
+        begin, end = (align * round(x * rate / align) for x in (onset, offset))
         if begin >= total or end <= 0: continue
         # nearest in pitch first; among those the nearest layer of velocity
         row = rows[np.argmin(np.round(np.abs(pitches - (pitch - shift))) * 1000 + np.abs(velocities - velocity))]

@@ -272,7 +272,7 @@ Era l'anima mia | 5.3
 Ecco, Silvio (third, fourth and fifth part) | 5.6 5.7 5.8
 """
 
-# %% ../nbs/reference/pieces.ipynb #fda0a2b7
+# %% ../nbs/reference/pieces.ipynb #9fe16d70
 _CHORALES = """
 Chorale: Wie schön leuchtet der Morgenstern | 1.6 36.4-2 172.6 436
 Chorale BWV 2.6 | 2.6 77.6 153.1
@@ -337,7 +337,7 @@ Chorale BWV 85.6 | 85.6
 Chorale: Vater unser im Himmelreich | 90.5 101.7 102.7 245.5 416
 Chorale: Gelobet seist du, Jesu Christ | 91.6 248.28 314
 Chorale BWV 96.6 | 96.6 164.6
-Chorale: Allein Gott in der Höh' sei Ehr' | 104.6 112.5 112.5-sc 260
+Chorale: Allein Gott in der Höh' sei Ehr' | 104.6 112.5.mxl 112.5-sc 260
 Chorale: Ach lieben Christen, seid getrost | 114.7 178.7 256 257 258
 Chorale BWV 115.6 | 115.6
 Chorale BWV 116.6 | 116.6
@@ -367,7 +367,7 @@ Chorale BWV 180.7 | 180.7
 Chorale BWV 183.5 | 183.5
 Chorale BWV 184.5 | 184.5
 Chorale BWV 187.7 | 187.7
-Chorale BWV 190.7 | 190.7 190.7-inst
+Chorale BWV 190.7 | 190.7.mxl 190.7-inst
 Chorale BWV 229.2 | 229.2
 Chorale BWV 244.3 | 244.3 244.46 245.3
 Chorale BWV 245.15 | 245.15 245.37

@@ -18,8 +18,62 @@ from .core import InstsepError, atomic_path, pick_device
 from .spectral import istft, stft
 
 # %% auto #0
-__all__ = ['BANDS', 'NETWORKS', 'WEIGHTS', 'DEFAULT_MODEL', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'network', 'SeparatorConfig',
-           'level', 'Separator', 'list_models']
+__all__ = ['CHANNELS', 'BANDS', 'NETWORKS', 'WEIGHTS', 'DEFAULT_MODEL', 'ConvUNet', 'PaperUNet', 'RepairedUNet', 'MaskRNN',
+           'DualPath', 'BandSplitRNN', 'network', 'SeparatorConfig', 'level', 'Separator', 'list_models']
+
+# %% ../nbs/03_separator.ipynb #f97f40a4
+CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
+
+
+def _convolve(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
+    "A 3 x 3 convolution over frequency and time, and a ReLU; between them a normalisation where it is wanted."
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), *([nn.GroupNorm(4, outputs)] if norm else []), nn.ReLU())
+
+
+class ConvUNet(nn.Module):
+    "Convolutions and frequency max-pooling down to 8 bins, transposed convolutions with skip connections back up."
+    def __init__(self, outputs: int, channels: tuple[int, ...] = CHANNELS, norm: bool = False):
+        super().__init__()
+        below, above = channels[:0:-1], channels[-2::-1]                        # on the way up: from, to
+        self.down = nn.ModuleList(_convolve(a, b, norm) for a, b in zip((1, *channels), channels))
+        self.rise = nn.ModuleList(nn.ConvTranspose2d(a, b, (2, 1), stride=(2, 1)) for a, b in zip(below, above))
+        self.join = nn.ModuleList(_convolve(2 * b, b, norm) for b in above)
+        self.pool, self.last = nn.MaxPool2d((2, 1)), nn.Conv2d(channels[0], outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, outputs, bins, frames)
+        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)        # (batch, 1, bins, frames)
+        skips = []
+        for level, down in enumerate(self.down):
+            x = down(self.pool(x) if level else x)                              # (batch, channels, bins / 2 ** level, frames)
+            skips.append(x)
+        skips.pop()                                                             # the bottom is no skip
+        for rise, join in zip(self.rise, self.join):
+            x = join(torch.cat([rise(x), skips.pop()], 1))                      # bins double
+        return self.last(x)                                                     # (batch, outputs, bins, frames)
+
+
+class PaperUNet(nn.Module):
+    "The paper's network: the magnitudes of every stem straight from the magnitudes of the mixture."
+    def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS):
+        super().__init__()
+        self.body = ConvUNet(stems, channels)
+
+    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, 2049, frames) -> (batch, stems, 2049, frames)
+        x = self.body(magnitude[:, :-1])                                        # (batch, stems, 2048, frames): no Nyquist bin
+        return nn.functional.pad(x, (0, 0, 0, 1))                               # the Nyquist bin is silent
+
+# %% ../nbs/03_separator.ipynb #7d120109
+class RepairedUNet(nn.Module):
+    "The same convolutions, made to separate: log magnitudes in, normalised inside, masks out."
+    def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS, used: int = 2048):
+        super().__init__()
+        self.used, self.multiple = used, 2 ** (len(channels) - 1)               # bins must halve evenly down to the bottom
+        self.body = ConvUNet(stems, channels, norm=True)
+
+    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
+        used = min(self.used, magnitude.shape[1] // self.multiple * self.multiple)
+        x = self.body(torch.log1p(100 * magnitude[:, :used]))                   # (batch, stems, used, frames)
+        return _extend(x.softmax(1), magnitude.shape[1])
 
 # %% ../nbs/03_separator.ipynb #0d2c9de4
 class MaskRNN(nn.Module):
@@ -89,7 +143,7 @@ class BandSplitRNN(nn.Module):
         masks = torch.cat(masks, -1).permute(0, 2, 4, 1, 3).flatten(3)[..., :frames]         # (batch, stems, used, frames)
         return _extend(masks.softmax(1), magnitude.shape[1])
 
-# %% ../nbs/03_separator.ipynb #1e532251
+# %% ../nbs/03_separator.ipynb #23820e2d
 NETWORKS: dict[str, type] = {}
 
 
@@ -99,7 +153,7 @@ def network(cls):
     return cls
 
 
-for _known in (MaskRNN, BandSplitRNN): network(_known)
+for _known in (RepairedUNet, MaskRNN, BandSplitRNN): network(_known)
 
 # %% ../nbs/03_separator.ipynb #182b3ce0
 @dataclass

@@ -1,0 +1,214 @@
+"""How fast MT3 writes: the full-size network with random weights, beside Hugging Face's T5 with the same weights.
+
+    python benchmarks/mt3_speed.py                              # prints the tables, writes benchmarks/results/mt3_speed.json
+    python benchmarks/mt3_speed.py --old-transformers FOLDER    # also transformers 4.18 from `pip install --target FOLDER`
+
+One thread, float32. Times are processor times, the best of several runs; wall times depend on what else the machine does.
+The rival is `T5ForConditionalGeneration.generate` with its key-value cache. T5 has no fixed positions, reads words and adds
+a bias to its attention; here it gets the features and positions as embeddings and a bias of zero, so that it computes what
+MT3 computes, and its tokens must be ours.
+"""
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+import numpy as np
+import torch
+from torch import nn
+
+RESULTS = Path(__file__).parent/"results"/"mt3_speed.json"
+SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_decoder_layers=8, vocab_size=1536)
+FRAMES, SEED = 256, 0
+
+
+def random_weights() -> dict:
+    "Weights of the full network that never write the end token, under our names."
+    from instsep.mt3 import MT3, MT3Config
+    torch.manual_seed(SEED)
+    network = MT3(MT3Config(positions="kunato", **SIZES)).eval()
+    network.lm_head.weight.data[1] = 0  # the end is never the most probable token
+    return network.state_dict()
+
+
+def ours(weights: dict):
+    from instsep.mt3 import MT3, MT3Config
+    network = MT3(MT3Config(positions="kunato", **SIZES)).eval()
+    network.load_state_dict(weights)
+    return lambda features, tokens: network.generate(inputs=features, max_length=tokens + 1)
+
+
+class Positioned(nn.Module):
+    "A token table that adds positions, counting the tokens it has seen since it was reset."
+    def __init__(self, table: torch.Tensor, positions: torch.Tensor):
+        super().__init__()
+        self.weight, self.positions, self.seen = nn.Parameter(table), positions, 0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        first, self.seen = self.seen, self.seen + ids.shape[1]
+        return nn.functional.embedding(ids, self.weight) + self.positions[first:self.seen]
+
+
+def rival(weights: dict):
+    "Hugging Face's T5 with our weights."
+    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.modeling_outputs import BaseModelOutput
+    config = T5Config(**SIZES, feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+                      tie_word_embeddings=False, relative_attention_num_buckets=32, dropout_rate=0.1)
+    config.scale_decoder_outputs = False  # newer versions: no factor before the last layer
+    model = T5ForConditionalGeneration(config).eval()
+    names = {"attention": "layer.0.SelfAttention", "attention_norm": "layer.0.layer_norm",
+             "self_attention": "layer.0.SelfAttention", "self_attention_norm": "layer.0.layer_norm",
+             "cross_attention": "layer.1.EncDecAttention", "cross_attention_norm": "layer.1.layer_norm"}
+    state = {}
+    for name, tensor in weights.items():
+        side, _, rest = name.partition(".")
+        if side in ("encoder", "decoder"):
+            number, part, *tail = rest.split(".")
+            last = 1 if side == "encoder" else 2
+            place = names.get(part) or f"layer.{last}." + ("DenseReluDense" if part == "feed_forward" else "layer_norm")
+            state[".".join([side, "block", number, place, *tail])] = tensor
+        elif side in ("encoder_norm", "decoder_norm"): state[f"{side[:7]}.final_layer_norm.weight"] = tensor
+    positions = weights_positions()
+    missing = model.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys, missing.unexpected_keys
+    for side in (model.encoder, model.decoder):
+        side.block[0].layer[0].SelfAttention.relative_attention_bias.weight.data.zero_()
+    model.lm_head = nn.Linear(SIZES["d_model"], SIZES["vocab_size"], bias=False)
+    model.lm_head.weight.data = weights["lm_head.weight"].clone()  # not tied to the token table
+    model.decoder.embed_tokens = Positioned(weights["embed.weight"].clone(), positions)
+
+    def generate(features, tokens):
+        model.decoder.embed_tokens.seen = 0
+        with torch.no_grad():
+            embedded = features @ weights["project.weight"].T + positions[:features.shape[1]]
+            encoded = model.encoder(inputs_embeds=embedded)[0]
+            return model.generate(encoder_outputs=BaseModelOutput(last_hidden_state=encoded), max_length=tokens + 1,
+                                  attention_mask=torch.ones(features.shape[:2], dtype=torch.long), do_sample=False,
+                                  num_beams=1)
+    return generate
+
+
+def weights_positions() -> torch.Tensor:
+    "The port's table of positions."
+    half = SIZES["d_model"]//2
+    angles = torch.arange(2048, dtype=torch.float64)[:, None]*10000**-(torch.arange(half, dtype=torch.float64)/half)
+    return torch.cat([angles.sin(), angles.cos()], 1).float()
+
+
+def features(batch: int) -> torch.Tensor:
+    return torch.randn(batch, FRAMES, SIZES["d_model"], generator=torch.Generator().manual_seed(SEED))
+
+
+def measure(generate, batch: int, tokens: int, repeats: int) -> dict:
+    "Processor and wall seconds of the fastest of several runs."
+    inputs, best, ids = features(batch), None, None
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        ids = generate(inputs, tokens)
+        run = dict(cpu_s=time.process_time() - cpu, wall_s=time.perf_counter() - wall)
+        best = run if best is None or run["cpu_s"] < best["cpu_s"] else best
+    assert ids.shape == (batch, tokens + 1), ids.shape
+    return dict(batch=batch, new_tokens=tokens, cpu_s=round(best["cpu_s"], 3), wall_s=round(best["wall_s"], 3),
+                cpu_ms_per_token=round(1000*best["cpu_s"]/tokens, 2), cpu_s_per_segment=round(best["cpu_s"]/batch, 3),
+                ids=ids[:, :40].tolist())
+
+
+def per_token(weights: dict, batch: int, tokens: int, repeats: int) -> list[float]:
+    "Milliseconds of processor time for each token of ours: the median over every 128 tokens."
+    from instsep.mt3 import MT3, MT3Config
+    network = MT3(MT3Config(positions="kunato", **SIZES)).eval()
+    network.load_state_dict(weights)
+    inputs, runs = features(batch), []
+    for _ in range(repeats):
+        ticks = []
+        def tick(ids, scores):
+            ticks.append(time.process_time())
+            return scores
+        network.generate(inputs=inputs, max_length=tokens + 1, logits_processor=[tick])
+        runs.append(np.diff(ticks)*1000)
+    seconds = np.min(runs, axis=0)
+    return [round(float(np.median(block)), 2) for block in np.array_split(seconds, 8)]
+
+
+def run_old(folder: str, weights_file: Path, repeats: int) -> dict | None:
+    "The rival under another version of transformers, in a process of its own."
+    environment = dict(os.environ, PYTHONPATH=folder)
+    command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode: sys.exit(f"{folder}: failed\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.only_rival:
+        import transformers
+        transformers.logging.set_verbosity_error()
+        result = measure(rival(torch.load(options.only_rival, weights_only=True)), 5, 128, options.repeats)
+        print(json.dumps(dict(version=transformers.__version__, **result)))
+        return
+    import transformers
+    weights = random_weights()
+    mine, theirs = ours(weights), rival(weights)
+    table = {"ours": measure(mine, 5, 128, options.repeats),
+             f"transformers {transformers.__version__} T5": measure(theirs, 5, 128, options.repeats)}
+    if options.old_transformers:
+        weights_file = Path(options.output).with_suffix(".weights")
+        torch.save(weights, weights_file)
+        try: old = run_old(options.old_transformers, weights_file, options.repeats)
+        finally: weights_file.unlink()
+        table[f"transformers {old.pop('version')} T5"] = old
+    reference = table["ours"]["ids"]
+    for name, row in table.items(): row["same_tokens"] = row.pop("ids") == reference
+    batches = [{k: v for k, v in measure(mine, batch, tokens, options.repeats).items() if k != "ids"}
+               for tokens in (128, 256) for batch in (1, 2, 5, 8, 16, 32)]
+    flat = {f"batch {batch}": per_token(weights, batch, 1023, max(1, options.repeats - 1)) for batch in (1, 5)}
+    import instsep
+    result = dict(
+        command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers),
+        machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
+        versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
+                      instsep=instsep.__version__),
+        network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
+        batch_5=table, batches=batches, cpu_ms_per_token_by_eighths_of_1023=flat)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    report(result)
+
+
+def _processor() -> str:
+    "The processor's name, where the system tells it."
+    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError: return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def report(result: dict) -> None:
+    "Print the tables."
+    print(f"{result['machine']['processor']}, 1 thread; {result['versions']}")
+    print(f"\n5 segments of {FRAMES} frames, 128 new tokens")
+    for name, row in result["batch_5"].items():
+        print(f"  {name:26} {row['cpu_s']:6.2f} s processor  {row['wall_s']:6.2f} s wall  {row['cpu_ms_per_token']:6.1f} ms per token"
+              f"  {'same tokens' if row['same_tokens'] else 'OTHER TOKENS'}")
+    for tokens in (128, 256):
+        print(f"\nours, {tokens} new tokens: processor seconds per segment")
+        rows = [row for row in result["batches"] if row["new_tokens"] == tokens]
+        for row in rows:
+            print(f"  batch {row['batch']:3} {row['cpu_s_per_segment']:6.3f}   {rows[0]['cpu_s_per_segment']/row['cpu_s_per_segment']:.1f} times batch 1")
+    print("\nours, 1023 new tokens: processor ms per token, in each eighth")
+    for name, row in result["cpu_ms_per_token_by_eighths_of_1023"].items(): print(f"  {name}: {row}")
+
+
+if __name__ == "__main__": main()
