@@ -34,8 +34,8 @@ ITEMS, EPOCHS, BATCH, LEARNING_RATE, SEED = 160, 5, 2, 1e-3, 0
 STEMS = ("clarinet", "guitar", "piano", "other")
 HEARD = ("FluidR3_GM", "MuseScore_General")
 PICTURE_BINS, PICTURE_FRAMES = 256, 60                       # what is kept of a picture: up to 1.4 kHz, 2.8 s
-PICTURED = ("paper", "level", "log", "mask", "repaired", "repaired, faster", "MaskRNN", "BandSplitRNN")
-HEARD_TRIALS = ("paper", "repaired", "repaired, faster", "BandSplitRNN")
+PICTURED = ("paper", "level", "log", "mask", "repaired")
+HEARD_TRIALS = ("paper", "repaired")
 
 
 @dataclass

@@ -65,7 +65,7 @@ def score(model, items, label):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="trio")
-    parser.add_argument("--pieces", default=None, help="a piece bank; the one of the package when left out")
+    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
@@ -73,7 +73,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = Separator.from_pretrained(args.model)
-    bank = PieceBank.load(args.pieces) if args.pieces else PieceBank.load()
+    bank = PieceBank.load(args.pieces)
     pieces = bank.split()["test"]
     fonts = {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
     rows, begun = [], time.process_time()

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .core import InstsepError
 from .spectral import istft
 
-# %% ../nbs/reference/inference.ipynb #7cb4741f
+# %% ../nbs/reference/inference.ipynb #4f5c662d
 WINDOW = 30.0  # seconds that a network hears at once
 OVERLAP = 0.2  # share of a window that the next one hears too
 
@@ -32,9 +32,9 @@ def _windows(
     config, # a `SeparatorConfig`
     window: float, # seconds
     overlap: float, # share of a window
-) -> tuple[int, int, torch.Tensor]: # frames in a window, frames from one to the next, weights of the newer one where two overlap
+) -> tuple[int, int, torch.Tensor]: # frames in a window, frames to the next, weights of the newer where two overlap
     if window < 1: raise InstsepError(f"window {window} s: is too short to hear anything; use 1 s or more")
-    if not 0 <= overlap <= 0.8: raise InstsepError(f"overlap {overlap}: is a share of a window; use 0 to 0.8, usually {OVERLAP}")
+    if not 0 <= overlap <= 0.8: raise InstsepError(f"overlap {overlap}: is a share of a window, from 0 to 0.8")
     size = round(window * config.sample_rate / config.hop)
     shared = round(overlap * size)
     place = (torch.arange(shared) + 0.5) / max(shared, 1)  # 0 to 1 along what two windows share
@@ -67,17 +67,17 @@ def masks_in_windows(
         parts.append(masks[..., :step])
         tail, first = masks[..., step:], first + step
 
-# %% ../nbs/reference/inference.ipynb #52c24897
+# %% ../nbs/reference/inference.ipynb #9d2b8b1a
 @torch.inference_mode()
 def _masks_of(separator, mixture: np.ndarray, lead: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    "Masks of the instruments (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
+    "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
     return separator.masks(spec)[0, :-1], spec[0]
 
 @torch.inference_mode()
-def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray: # (instruments + 1, channels, length)
-    "Masked spectrograms turned back into sound, one channel after the other to save memory; the last row is left empty."
+def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray:
+    "Masked spectrograms as sound (instruments + 1, channels, length), one by one to save memory; the last is empty."
     sound = np.empty((len(masks) + 1, len(spec), length), dtype=np.float32)
     for i, mask in enumerate(masks):
         for k, channel in enumerate(spec):
@@ -93,10 +93,10 @@ def _listening(separator):
     finally:
         for module, training in was.items(): module.training = training
 
-# %% ../nbs/reference/inference.ipynb #35aae39d
+# %% ../nbs/reference/inference.ipynb #de0505bf
 def separate_blocks(
     separator: "Separator",
-    blocks: Iterable[np.ndarray], # of the mixture at the separator's sample rate, float32 [shape=(channels, any number)]
+    blocks: Iterable[np.ndarray], # of the mixture, at the separator's sample rate, float32 [shape=(channels, any)]
     *,
     window: float = WINDOW, # seconds that the network hears at once
     overlap: float = OVERLAP, # share of a window that the next one hears too
@@ -105,9 +105,9 @@ def separate_blocks(
     config = separator.config
     size, step, ramp = _windows(config, window, overlap)
     reach = math.ceil(config.n_fft / 2 / config.hop)  # frames on either side that share samples with a frame
-    if step <= 2 * reach + 1: raise InstsepError(f"window {window} s with overlap {overlap}: too short; use a longer window")
+    if step <= 2 * reach + 1: raise InstsepError(f"window {window} s, overlap {overlap}: too short; use a longer one")
     blocks, mixture = iter(blocks), None  # mixture: samples that are not finished, (channels, n)
-    first, tail, old = 0, None, None  # first frame of the window; masks so far; masks and spectrogram of finished frames
+    first, tail, old = 0, None, None  # first frame of a window; masks so far; masks and spectrogram of finished frames
     while True:
         lead = min(first, reach + 1)
         wanted = (lead + size - 1 + reach) * config.hop
@@ -138,9 +138,9 @@ def _fill(mixture: np.ndarray | None, blocks: Iterator[np.ndarray], wanted: int)
         if block.shape[1]: parts.append(np.asarray(block, dtype=np.float32))
     return np.concatenate(parts, axis=1) if parts else None
 
-# %% ../nbs/reference/inference.ipynb #d48f0a4c
+# %% ../nbs/reference/inference.ipynb #fa687633
 def _fitting(separator, sample_rate: int):
-    "The separator at 22050 Hz if that holds the whole recording, else at 44100 Hz, or as it is if it knows no other rate."
+    "The separator at 22050 Hz if that holds all of the recording, else at 44100 Hz; as it is if it cannot."
     for rate in (22050, 44100):
         if sample_rate <= rate or rate == 44100:
             try: return separator.at(rate)
@@ -153,7 +153,7 @@ def separate_stream(
     *,
     window: float = WINDOW, # seconds that the network hears at once
     overlap: float = OVERLAP, # share of a window that the next one hears too
-) -> Iterator[np.ndarray]: # blocks of the stems at the rate of the mixture, nothing lost or added [shape=(stems, channels, n)]
+) -> Iterator[np.ndarray]: # blocks of the stems at that rate, in order, with none lost [shape=(stems, channels, n)]
     "Take a stream of samples of any rate apart in constant memory."
     separator = _fitting(separator, sample_rate)
     options = dict(window=window, overlap=overlap)
@@ -182,14 +182,14 @@ def _resampled(separator, blocks, sample_rate: int, options: dict) -> Iterator[n
     yield _complete(back(instruments[:, :0], last=True), waiting, stems.shape[1])
 
 def _complete(instruments: np.ndarray, waiting: list[np.ndarray], channels: int) -> np.ndarray:
-    "(instruments * channels, n) -> (stems, channels, n): with the residual, what is left of the next `n` samples of the mixture."
+    "(instruments * channels, n) -> (stems, channels, n): the residual is what they leave of the next `n` samples."
     count = instruments.shape[1]
     mixture = np.concatenate(waiting, axis=1)
     waiting[:] = [mixture[:, count:]]
     instruments = instruments.reshape(-1, channels, count)
     return np.concatenate([instruments, (mixture[:, :count] - instruments.sum(0))[None]])
 
-# %% ../nbs/reference/inference.ipynb #e10d128b
+# %% ../nbs/reference/inference.ipynb #d86dbc5b
 class Stems(dict):
     "Stems by name, each a float32 tensor (channels, samples); `sample_rate` is that of the recording."
     def __init__(self, stems, sample_rate: int):
@@ -220,7 +220,7 @@ def _checked(waveform) -> np.ndarray: # float32 (channels, samples)
     waveform = waveform.detach().cpu().numpy() if isinstance(waveform, torch.Tensor) else np.asarray(waveform)
     if waveform.ndim == 1: waveform = waveform[None]
     if waveform.ndim != 2 or not 1 <= len(waveform) <= 2 or not waveform.shape[1]:
-        raise InstsepError(f"the waveform has the shape {waveform.shape}; give (channels, samples) with one or two channels")
+        raise InstsepError(f"the waveform has the shape {waveform.shape}; give (channels, samples), 1 or 2 channels")
     if waveform.dtype.kind != "f":
         raise InstsepError(f"the waveform is of {waveform.dtype}; give floats between -1 and 1")
     if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples; repair it first")
@@ -246,7 +246,7 @@ def separate_recording(
     waveform, sample_rate = load(path, mono=mono, downmix=downmix)
     return separate_waveform(separator, waveform, sample_rate, overlap=overlap, progress=progress)
 
-# %% ../nbs/reference/inference.ipynb #b64211fc
+# %% ../nbs/reference/inference.ipynb #c1ee85a0
 def _outputs(
     known: tuple[str, ...], # stems of the separator
     stems: list[str] | None, # those to write
@@ -254,7 +254,7 @@ def _outputs(
 ) -> tuple[list[str], np.ndarray]: # names, and which stems each is the sum of, float32 [shape=(outputs, stems)]
     "What to write."
     for name in [*(stems or []), *([two_stems] if two_stems else [])]:
-        if name not in known: raise InstsepError(f"stem {name!r}: the model has none of this name; it has {', '.join(known)}")
+        if name not in known: raise InstsepError(f"stem {name!r}: this model has only {', '.join(known)}")
     rows = np.eye(len(known), dtype=np.float32)
     if two_stems:
         if stems: raise InstsepError("stems and two-stems: give one or the other")
@@ -269,12 +269,14 @@ def _place(
     "Fill in the template of the names."
     try: places = [filename.format(track=track, trackext=path.suffix[1:], stem=name, ext=ext) for name in names]
     except (KeyError, IndexError, ValueError, AttributeError):
-        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, nothing else in braces") from None
-    if len(set(places)) < len(places): raise InstsepError(f"filename {filename!r}: needs {{stem}}, or all stems have one name")
-    if not all(place.endswith(f".{ext}") for place in places): raise InstsepError(f"filename {filename!r}: has to end in .{{ext}}")
+        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, "
+                           "nothing else in braces") from None
+    if len(set(places)) < len(places): raise InstsepError(f"filename {filename!r}: needs {{stem}}, to tell stems apart")
+    if not all(place.endswith(f".{ext}") for place in places):
+        raise InstsepError(f"filename {filename!r}: has to end in .{{ext}}")
     return {name: Path(out_folder) / place for name, place in zip(names, places)}
 
-# %% ../nbs/reference/inference.ipynb #d0f27784
+# %% ../nbs/reference/inference.ipynb #6cf43682
 def _recording_id(path: Path) -> str:
     "What tells one recording from another: its size, its beginning and its end."
     size = path.stat().st_size
@@ -288,7 +290,7 @@ def _settings_id(separator, **settings) -> str:
     "What tells one way to make stems from another: the weights, and the options."
     digest = hashlib.blake2b(json.dumps([asdict(separator.config), settings], sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(separator.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 def _comment_of(path: Path) -> str:
@@ -303,11 +305,11 @@ def _is_done(places: list[Path], comment: str, path: Path) -> bool:
     found = {place: _comment_of(place) for place in places if place.is_file()}
     for place, other in found.items():
         if other.split(" settings")[0] != comment.split(" settings")[0]:
-            raise InstsepError(f"{place}: is there already and was not made from {path}; choose another folder or name, or "
-                               "overwrite it (--overwrite)")
+            raise InstsepError(f"{place}: is there already and was not made from {path}; choose another folder or "
+                               "name, or overwrite it (--overwrite)")
     return len(found) == len(places) and set(found.values()) == {comment}
 
-# %% ../nbs/reference/inference.ipynb #99070abb
+# %% ../nbs/reference/inference.ipynb #a3e036de
 def _on_grid(
     stems: np.ndarray, # [shape=(outputs, channels, n)]
     bits: int | None, # of the integers to be written; None: there are none
@@ -336,7 +338,7 @@ def _write_stems(
     peak, once, twice = 0.0, folder / "once", folder / "twice"
     with tempfile.TemporaryFile(dir=folder) as aside:
         with _writers(once, outputs, writing) as writers:
-            bits, is_float = BITS.get(writers[0].subtype), writers[0].is_float  # bits: None where samples are not integers
+            bits, is_float = BITS.get(writers[0].subtype), writers[0].is_float  # bits: None for floats, MP3 and OGG
             for stems in blocks:
                 peak = max(peak, _peak(stems, complete))
                 if is_float or bits and peak <= 1: _write(writers, _on_grid(stems, bits, complete))
@@ -354,23 +356,27 @@ def _writers(folder: Path, outputs: int, writing: dict):
     "A writer for each output, called `<number>.<ext>`."
     from instsep.audio import AudioWriter
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(AudioWriter(folder / f"{number}.{writing['ext']}", writing["sample_rate"], writing["channels"],
-                                                   subtype=writing["subtype"], clip="clamp")) for number in range(outputs)]
-        for writer in writers: writer.file.comment = writing["comment"]
+        writers = []
+        for number in range(outputs):
+            writer = AudioWriter(folder / f"{number}.{writing['ext']}", writing["sample_rate"], writing["channels"],
+                                 subtype=writing["subtype"], clip="clamp")
+            writers.append(stack.enter_context(writer))
+            writer.file.comment = writing["comment"]
         yield writers
 
 def _write(writers, stems: np.ndarray) -> None:
     for writer, stem in zip(writers, stems): writer.write(stem)
 
-def _read_again(once: Path, written: int, aside, outputs: int, writing: dict) -> Iterator[np.ndarray]: # (outputs, channels, n)
-    "What was written at first, `written` frames, then what was put aside."
+def _read_again(once: Path, written: int, aside, outputs: int, writing: dict) -> Iterator[np.ndarray]:
+    "What was written at first, `written` frames, then what was put aside, in blocks (outputs, channels, n)."
     import soundfile
     from instsep.audio import BLOCK
     with contextlib.ExitStack() as stack:
         names = [once / f"{number}.{writing['ext']}" for number in range(outputs)] if written else []
         files = [stack.enter_context(soundfile.SoundFile(name)) for name in names]
         for start in range(0, written, BLOCK):
-            yield np.stack([file.read(min(BLOCK, written - start), dtype="float32", always_2d=True).T for file in files])
+            count = min(BLOCK, written - start)
+            yield np.stack([file.read(count, dtype="float32", always_2d=True).T for file in files])
     shape = outputs, writing["channels"]
     aside.seek(0)
     while data := aside.read(BLOCK * math.prod(shape) * 4):
@@ -380,7 +386,7 @@ def _move(source: Path, folder: Path, gain: float) -> float:
     for file in source.iterdir(): os.replace(file, folder / file.name)
     return gain
 
-# %% ../nbs/reference/inference.ipynb #4cee037e
+# %% ../nbs/reference/inference.ipynb #47fbd986
 FILENAME = "{track}/{stem}.{ext}"
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
@@ -416,10 +422,11 @@ def separate_file(
     places = _place(out_folder, filename, names, track or path.stem, path, ext)
     with AudioReader(path, mono=mono, downmix=downmix) as reader: rate = reader.sample_rate
     if ext == "mp3" and rate not in MP3_RATES: rate = min((r for r in MP3_RATES if r > rate), default=MP3_RATES[-1])
-    settings = _settings_id(separator, overlap=overlap, rows=rows.tolist(), ext=ext, subtype=subtype, mono=mono, downmix=downmix)
-    comment = f"instsep recording={_recording_id(path)} settings={settings}"
+    settings = dict(overlap=overlap, rows=rows.tolist(), ext=ext, subtype=subtype, mono=mono, downmix=downmix)
+    comment = f"instsep recording={_recording_id(path)} settings={_settings_id(separator, **settings)}"
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
-    with AudioReader(path, sample_rate=rate, mono=mono, downmix=downmix) as reader, _scratch(out_folder, places.values()) as scratch:
+    with AudioReader(path, sample_rate=rate, mono=mono, downmix=downmix) as reader, \
+            _scratch(out_folder, places.values()) as scratch:
         writing = dict(ext=ext, subtype=subtype, sample_rate=rate, channels=reader.channels, comment=comment)
         _check_room(out_folder, reader.frames, len(names), writing)
         seconds = reader.frames / rate if reader.frames else None
@@ -435,33 +442,39 @@ def separate_file(
             os.replace(scratch / f"{number}.{ext}", place)
     return Separated(places, gain, False)
 
-# %% ../nbs/reference/inference.ipynb #dd4c0ed7
+# %% ../nbs/reference/inference.ipynb #3f25f31e
 @contextlib.contextmanager
 def _scratch(out_folder: Path, places: Iterable[Path]) -> Iterator[Path]:
     "A hidden folder in the one for the results, gone afterwards; what the disk refuses becomes an `InstsepError`."
     was_there = out_folder.exists()
     try:
-        for place in places:
-            nearest = next(folder for folder in (place, *place.parents) if folder.exists())
-            if nearest == place and place.is_dir(): raise InstsepError(f"{place}: is a folder, cannot be written as a file; choose another name")
-            if nearest != place and not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-                raise InstsepError(f"{place}: cannot be written, {nearest} is {'read-only' if nearest.is_dir() else 'no folder'}; choose another output folder")
+        for place in places: _check_place(place)
         out_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=out_folder) as folder:
             try: yield Path(folder)
             except InstsepError as error: raise InstsepError(str(error).replace(folder, str(out_folder))) from error
     except OSError as error:
-        reason = "the disk is full; make room first" if error.errno == errno.ENOSPC else f"{error.strerror or error}; choose another output folder"
+        reason = f"{error.strerror or error}; choose another output folder"
+        if error.errno == errno.ENOSPC: reason = "the disk is full; make room first"
         raise InstsepError(f"{error.filename or out_folder}: cannot be written, {reason}") from error
     finally:
         if not was_there:
             with contextlib.suppress(OSError): out_folder.rmdir()  # if it is empty
 
+def _check_place(place: Path) -> None:
+    "Say before the work begins that a file cannot be written there."
+    if place.is_dir(): raise InstsepError(f"{place}: is a folder, cannot be written as a file; choose another name")
+    nearest = next(folder for folder in place.absolute().parents if folder.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK): return
+    reason = f"{nearest} is {'read-only' if nearest.is_dir() else 'no folder'}"
+    raise InstsepError(f"{place}: cannot be written, {reason}; choose another output folder")
+
 def _check_format(ext: str, subtype: str | None) -> None:
     "Say before the work begins that a format is not known, or cannot hold such samples."
     import soundfile
     from instsep.audio import FORMATS
-    if f".{ext}" not in FORMATS: raise InstsepError(f"format {ext!r} is not known; use one of {', '.join(name[1:] for name in FORMATS)}")
+    if f".{ext}" not in FORMATS:
+        raise InstsepError(f"format {ext!r} is not known; use one of {', '.join(name[1:] for name in FORMATS)}")
     if subtype and not soundfile.check_format(FORMATS[f".{ext}"][0], subtype):
         raise InstsepError(f"{ext} cannot hold {subtype} samples; choose another format")
 
@@ -469,8 +482,10 @@ def _check_room(out_folder: Path, frames: int | None, outputs: int, writing: dic
     "Say before the work begins that the disk or the format is too small."
     from instsep.audio import BITS, FORMATS, WAV_LIMIT
     subtype = writing["subtype"] or FORMATS[f".{writing['ext']}"][1]
-    size = (frames or 0) * writing["channels"] * {"FLOAT": 32}.get(subtype, BITS.get(subtype, 0)) // 8  # of a file, uncompressed
+    width = {"FLOAT": 32, **BITS}.get(subtype, 0) // 8  # bytes of a sample
+    size = (frames or 0) * writing["channels"] * width  # of a stem, uncompressed
     if writing["ext"] in ("wav", "aiff", "aif") and size > WAV_LIMIT:
-        raise InstsepError(f"stems of {size / 2 ** 30:.1f} GB do not fit into {writing['ext']}, which ends at 4 GB; write flac")
+        raise InstsepError(f"a stem of {size / 2 ** 30:.1f} GB does not fit into {writing['ext']} (4 GB); write flac")
     free, needed = shutil.disk_usage(out_folder).free, size * outputs * (0.5 if writing["ext"] == "flac" else 1)
-    if needed > free: raise InstsepError(f"{out_folder}: {free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB needed; make room first")
+    if needed <= free: return
+    raise InstsepError(f"{out_folder}: {free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB needed; make room first")

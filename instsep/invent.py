@@ -15,7 +15,7 @@ from .notebank import NoteBank, RecordedNote
 
 # %% auto #0
 __all__ = ['INVENTORS', 'random_body', 'wandering', 'struck_string', 'plucked_string', 'reed_and_bore', 'draw_piano',
-           'draw_guitar', 'draw_clarinet', 'invent', 'invent_bank', 'random_curve', 'vary']
+           'draw_guitar', 'draw_clarinet', 'invent', 'invent_bank', 'random_curve', 'vary', 'varied_bank']
 
 # %% ../nbs/reference/invent.ipynb #59839449
 def random_body(rng: np.random.Generator, depth: float = 6.0):
@@ -211,3 +211,10 @@ def vary(
                 wave *= np.sqrt(np.mean(note.wave[start] ** 2)) / (np.sqrt(np.mean(wave[start] ** 2)) + 1e-9)
                 varied.append(replace(note, instance=f"{instance}~{number}", wave=wave, release=note.release * release))
     return varied
+
+# %% ../nbs/reference/invent.ipynb #27472171
+def varied_bank(bank: NoteBank, count: int, *, instruments: tuple[str, ...] = tuple(INVENTORS), seed: int = 0) -> NoteBank:
+    "`bank` and `count` variations of each of its instances of `instruments`."
+    if not any(name in bank.instruments for name in instruments): return bank
+    chosen = bank.subset(lambda instrument, instance: instrument in instruments)
+    return NoteBank.from_notes(bank.notes() + vary(chosen, count, seed=seed), bank.sample_rate)

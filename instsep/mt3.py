@@ -6,14 +6,15 @@
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
            'FAMILIES', 'DRUMS', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
            'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache',
-           'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription', 'Transcriber',
-           'render_stems']
+           'packed_weights', 'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription',
+           'Transcriber', 'render_stems']
 
-# %% ../nbs/04_mt3.ipynb #5695f7da
+# %% ../nbs/04_mt3.ipynb #dd44e589
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -307,8 +308,28 @@ class KeyValueCache:
             new[:, :, :self.length] = old[rows, :, :self.length]
             setattr(self, name, new)
 
-# %% ../nbs/04_mt3.ipynb #d65a08bd
-@torch.no_grad()
+# %% ../nbs/04_mt3.ipynb #73a2d7aa
+@contextmanager
+def packed_weights(
+    network: nn.Module, # any
+) -> Iterator[None]:
+    "While it lasts, oneDNN multiplies by the linear layers of a float32 network on the CPU; otherwise it does nothing."
+    layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
+    fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
+    if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
+    for layer in layers: layer.forward = _packed_forward(layer.weight.detach(), layer.bias)
+    try: yield
+    finally:
+        for layer in layers: layer.__dict__.pop("forward", None)
+
+def _packed_forward(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
+    packed = weight.to_mkldnn()
+    def forward(x):
+        if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # a single row is a matter of memory, not of arithmetic
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return forward
+
+# %% ../nbs/04_mt3.ipynb #c4e64350
 def generate(
     network: MT3, # in evaluation mode
     inputs: torch.Tensor, # features (batch, frames, mels)
@@ -320,7 +341,14 @@ def generate(
     "Write the most probable token, again and again, until all rows have ended."
     if max_length > network.config.max_positions:
         raise InstsepError(f"max_length {max_length} is more than the network's {network.config.max_positions} positions")
-    encoded, processors = network.encode(inputs), list(logits_processor or ())
+    with torch.inference_mode(), packed_weights(network):
+        ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
+    return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
+
+def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processors: list[Callable], with_probabilities: bool
+                  ) -> tuple[torch.Tensor, torch.Tensor]:
+    "The loop: one token for every row that has not ended."
+    encoded = network.encode(inputs)
     sound = [(keys.contiguous(), values.contiguous()) for keys, values in network.sound_keys_values(encoded)]
     caches = [KeyValueCache(len(inputs), max_length - 1, network.config, encoded) for _ in network.decoder]
     ids = torch.full((len(inputs), max_length), PAD, device=inputs.device)
@@ -333,8 +361,9 @@ def generate(
         for process in processors: scores = process(ids[rows, :position], scores)
         chosen = scores.argmax(-1)
         ids[rows, position] = chosen.masked_fill(ended, PAD)
-        if return_probabilities:
-            probabilities[rows, position] = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0].masked_fill(ended, 1.0)
+        if with_probabilities:
+            probability = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0]  # (rows,)
+            probabilities[rows, position] = probability.masked_fill(ended, 1.0)
         ended = ended | (chosen == END)
         going_on = len(ended) - int(ended.sum())
         if going_on == 0: break
@@ -343,8 +372,7 @@ def generate(
             sound = [(keys[kept], values[kept]) for keys, values in sound]
             for cache in caches: cache.keep(kept)
             rows, ended = rows[kept], ended[kept]
-    length = position + 1
-    return (ids[:, :length], probabilities[:, :length]) if return_probabilities else ids[:, :length]
+    return ids[:, :position + 1], probabilities[:, :position + 1]
 
 # %% ../nbs/04_mt3.ipynb #ea228847
 KUNATO_NAMES = [  # (pattern of the port's name, our name), tried in order

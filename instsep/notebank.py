@@ -32,7 +32,7 @@ class RecordedNote:
     wave: np.ndarray       # (samples,) float32, held as long as it sounds, starting at its onset
     release: float = 400.  # how fast it dies after its offset, dB per second
 
-# %% ../nbs/reference/notebank.ipynb #2693f87f
+# %% ../nbs/reference/notebank.ipynb #506f1c82
 _FIELDS = ("pitch", "velocity", "scale", "release", "start", "length", "instrument", "instance")
 
 
@@ -102,7 +102,9 @@ class NoteBank:
     def save(self, path: str | Path):
         "Write the bank as one safetensors file, which needs nothing but numpy and safetensors to read."
         meta = dict(sample_rate=str(self.sample_rate), instruments=json.dumps(self.instruments), instances=json.dumps(self.instances))
-        with atomic_path(path) as tmp: save_file(dict(samples=self.samples, **self.table), str(tmp), metadata=meta)
+        with atomic_path(path) as tmp:
+            save_file(dict(samples=self.samples, **self.table), str(tmp), metadata=meta)
+            Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
 
     @classmethod
     def load(cls, path: str | Path) -> "NoteBank":

@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent/"instsep"
 FLOORS = [
     {"core", "audio", "notes"},
     {"spectral", "metrics", "tokens", "timbre", "soundfont"},
-    {"pieces", "notebank", "invent", "mixtures"},
-    {"separator"},
+    {"pieces", "notebank", "invent", "mixtures", "inference"},
+    {"separator", "mt3", "transcription"},
     {"training"},
     set(),  # what looks back at results: nothing yet
     {"cli"},
 ]
-NEVER = {"separator": {"mixtures", "notebank", "invent", "pieces"}}  # a network knows no data set
+NEVER = {"separator": {"mixtures", "notebank", "invent", "pieces", "mt3"},
+         "mt3": {"mixtures", "notebank", "invent", "pieces", "separator"}}  # a network knows no data set
 # At the top level of a module: the standard library, and of other packages at most these.
 EVERYWHERE = {"numpy", "torch", "tqdm"}
 TOP_LEVEL = {
@@ -27,6 +28,7 @@ TOP_LEVEL = {
     "metrics": {"mir_eval"},
     "timbre": {"librosa", "matplotlib"},
     "separator": {"safetensors", "transformers"},
+    "mt3": {"safetensors", "transformers"},
     "mixtures": {"safetensors", "torchaudio"},
     "notebank": {"safetensors", "torchaudio"},
     "training": {"safetensors", "torchaudio", "transformers", "lightning"},
