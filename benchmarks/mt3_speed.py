@@ -40,7 +40,7 @@ def ours(weights: dict):
     from instsep.mt3 import MT3, MT3Config
     network = MT3(MT3Config(positions="kunato", **SIZES)).eval()
     network.load_state_dict(weights)
-    return lambda features, tokens: network.generate(inputs=features, max_length=tokens + 1)
+    return lambda features, tokens, **options: network.generate(inputs=features, max_length=tokens + 1, **options)
 
 
 class Positioned(nn.Module):
@@ -83,14 +83,14 @@ def rival(weights: dict):
     model.lm_head.weight.data = weights["lm_head.weight"].clone()  # not tied to the token table
     model.decoder.embed_tokens = Positioned(weights["embed.weight"].clone(), positions)
 
-    def generate(features, tokens):
+    def generate(features, tokens, **options):
         model.decoder.embed_tokens.seen = 0
         with torch.no_grad():
             embedded = features @ weights["project.weight"].T + positions[:features.shape[1]]
             encoded = model.encoder(inputs_embeds=embedded)[0]
             return model.generate(encoder_outputs=BaseModelOutput(last_hidden_state=encoded), max_length=tokens + 1,
                                   attention_mask=torch.ones(features.shape[:2], dtype=torch.long), do_sample=False,
-                                  num_beams=1)
+                                  num_beams=1, **options)
     return generate
 
 
@@ -105,77 +105,84 @@ def features(batch: int) -> torch.Tensor:
     return torch.randn(batch, FRAMES, SIZES["d_model"], generator=torch.Generator().manual_seed(SEED))
 
 
-def measure(generate, batch: int, tokens: int, repeats: int) -> dict:
-    "Processor and wall seconds of the fastest of several runs."
-    inputs, best, ids = features(batch), None, None
+def measure(generators: dict, batch: int, tokens: int, repeats: int) -> dict:
+    "For each generator the processor and wall seconds of its fastest run; they take turns."
+    inputs, best, ids = features(batch), {}, {}
     for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        ids = generate(inputs, tokens)
-        run = dict(cpu_s=time.process_time() - cpu, wall_s=time.perf_counter() - wall)
-        best = run if best is None or run["cpu_s"] < best["cpu_s"] else best
-    assert ids.shape == (batch, tokens + 1), ids.shape
-    return dict(batch=batch, new_tokens=tokens, cpu_s=round(best["cpu_s"], 3), wall_s=round(best["wall_s"], 3),
-                cpu_ms_per_token=round(1000*best["cpu_s"]/tokens, 2), cpu_s_per_segment=round(best["cpu_s"]/batch, 3),
-                ids=ids[:, :40].tolist())
+        for name, generate in generators.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            ids[name] = generate(inputs, tokens)
+            run = dict(cpu_s=time.process_time() - cpu, wall_s=time.perf_counter() - wall)
+            if name not in best or run["cpu_s"] < best[name]["cpu_s"]: best[name] = run
+            assert ids[name].shape == (batch, tokens + 1), ids[name].shape
+    return {name: dict(batch=batch, new_tokens=tokens, cpu_s=round(run["cpu_s"], 3), wall_s=round(run["wall_s"], 3),
+                       cpu_ms_per_token=round(1000*run["cpu_s"]/tokens, 2), cpu_s_per_segment=round(run["cpu_s"]/batch, 3),
+                       ids=ids[name].tolist()) for name, run in best.items()}
 
 
-def per_token(weights: dict, batch: int, tokens: int, repeats: int) -> list[float]:
-    "Milliseconds of processor time for each token of ours: the median over every 128 tokens."
-    from instsep.mt3 import MT3, MT3Config
-    network = MT3(MT3Config(positions="kunato", **SIZES)).eval()
-    network.load_state_dict(weights)
-    inputs, runs = features(batch), []
+def per_token(generate, batch: int, tokens: int, repeats: int) -> list[float]:
+    "Milliseconds of processor time for each token: the median in each eighth of the tokens."
+    from transformers import LogitsProcessorList
+    runs = []
     for _ in range(repeats):
         ticks = []
         def tick(ids, scores):
             ticks.append(time.process_time())
             return scores
-        network.generate(inputs=inputs, max_length=tokens + 1, logits_processor=[tick])
+        generate(features(batch), tokens, logits_processor=LogitsProcessorList([tick]))
         runs.append(np.diff(ticks)*1000)
-    seconds = np.min(runs, axis=0)
-    return [round(float(np.median(block)), 2) for block in np.array_split(seconds, 8)]
+    fastest = np.min(runs, axis=0)
+    return [round(float(np.median(block)), 2) for block in np.array_split(fastest, 8)]
 
 
-def run_old(folder: str, weights_file: Path, repeats: int) -> dict | None:
-    "The rival under another version of transformers, in a process of its own."
-    environment = dict(os.environ, PYTHONPATH=folder)
+def run_old(folder: str, weights_file: Path, repeats: int) -> dict:
+    "The rival under the version of transformers in that folder, in a process of its own."
     command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=folder), capture_output=True, text=True)
     if done.returncode: sys.exit(f"{folder}: failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def only_rival(weights_file: Path, repeats: int) -> None:
+    "What `run_old` starts: print the rival's numbers as one line."
+    import transformers
+    transformers.logging.set_verbosity_error()
+    name = f"transformers {transformers.__version__} T5"
+    generate = rival(torch.load(weights_file, weights_only=True))
+    print(json.dumps(dict(table=measure({name: generate}, 5, 128, repeats),
+                          per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1)})))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.only_rival:
-        import transformers
-        transformers.logging.set_verbosity_error()
-        result = measure(rival(torch.load(options.only_rival, weights_only=True)), 5, 128, options.repeats)
-        print(json.dumps(dict(version=transformers.__version__, **result)))
-        return
-    import transformers
-    weights = random_weights()
-    mine, theirs = ours(weights), rival(weights)
-    table = {"ours": measure(mine, 5, 128, options.repeats),
-             f"transformers {transformers.__version__} T5": measure(theirs, 5, 128, options.repeats)}
-    if options.old_transformers:
-        weights_file = Path(options.output).with_suffix(".weights")
-        torch.save(weights, weights_file)
-        try: old = run_old(options.old_transformers, weights_file, options.repeats)
-        finally: weights_file.unlink()
-        table[f"transformers {old.pop('version')} T5"] = old
-    reference = table["ours"]["ids"]
-    for name, row in table.items(): row["same_tokens"] = row.pop("ids") == reference
-    batches = [{k: v for k, v in measure(mine, batch, tokens, options.repeats).items() if k != "ids"}
-               for tokens in (128, 256) for batch in (1, 2, 5, 8, 16, 32)]
-    flat = {f"batch {batch}": per_token(weights, batch, 1023, max(1, options.repeats - 1)) for batch in (1, 5)}
+    if options.only_rival: return only_rival(options.only_rival, options.repeats)
     import instsep
+    import transformers
+    weights, repeats = random_weights(), options.repeats
+    name = f"transformers {transformers.__version__} T5"
+    mine, theirs = ours(weights), rival(weights)
+    table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
+    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 2) for batch in (1, 5)}
+    flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
+    if options.old_transformers:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        weights_file = options.output.with_suffix(".weights")
+        torch.save(weights, weights_file)
+        try: old = run_old(options.old_transformers, weights_file, repeats)
+        finally: weights_file.unlink()
+        table |= old["table"]
+        flat |= old["per_token"]
+    reference = table["ours"]["ids"]
+    for row in table.values(): row["same_tokens"] = row.pop("ids") == reference
+    batches = [row for tokens in (128, 256) for batch in (1, 2, 5, 8, 16, 32)
+               for row in measure({"ours": mine}, batch, tokens, min(3, repeats)).values()]
+    for row in batches: del row["ids"]
     result = dict(
         command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers),
         machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
@@ -200,15 +207,17 @@ def report(result: dict) -> None:
     print(f"{result['machine']['processor']}, 1 thread; {result['versions']}")
     print(f"\n5 segments of {FRAMES} frames, 128 new tokens")
     for name, row in result["batch_5"].items():
-        print(f"  {name:26} {row['cpu_s']:6.2f} s processor  {row['wall_s']:6.2f} s wall  {row['cpu_ms_per_token']:6.1f} ms per token"
-              f"  {'same tokens' if row['same_tokens'] else 'OTHER TOKENS'}")
+        same = "same tokens" if row["same_tokens"] else "OTHER TOKENS"
+        print(f"  {name:26} {row['cpu_s']:6.2f} s processor  {row['wall_s']:6.2f} s wall  "
+              f"{row['cpu_ms_per_token']:6.1f} ms per token  {same}")
     for tokens in (128, 256):
         print(f"\nours, {tokens} new tokens: processor seconds per segment")
         rows = [row for row in result["batches"] if row["new_tokens"] == tokens]
         for row in rows:
-            print(f"  batch {row['batch']:3} {row['cpu_s_per_segment']:6.3f}   {rows[0]['cpu_s_per_segment']/row['cpu_s_per_segment']:.1f} times batch 1")
-    print("\nours, 1023 new tokens: processor ms per token, in each eighth")
-    for name, row in result["cpu_ms_per_token_by_eighths_of_1023"].items(): print(f"  {name}: {row}")
+            gain = rows[0]["cpu_s_per_segment"]/row["cpu_s_per_segment"]
+            print(f"  batch {row['batch']:3} {row['cpu_s_per_segment']:6.3f}   {gain:.1f} times batch 1")
+    print("\n1023 new tokens: processor ms per token, in each eighth")
+    for name, row in result["cpu_ms_per_token_by_eighths_of_1023"].items(): print(f"  {name:36} {row}")
 
 
 if __name__ == "__main__": main()

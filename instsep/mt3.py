@@ -6,17 +6,17 @@
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
            'FAMILIES', 'DRUMS', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
            'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache',
-           'packed_weights', 'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription',
+           'onednn_products', 'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription',
            'Transcriber', 'render_stems']
 
-# %% ../nbs/04_mt3.ipynb #dd44e589
+# %% ../nbs/04_mt3.ipynb #70e2e87c
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -308,28 +308,25 @@ class KeyValueCache:
             new[:, :, :self.length] = old[rows, :, :self.length]
             setattr(self, name, new)
 
-# %% ../nbs/04_mt3.ipynb #73a2d7aa
+# %% ../nbs/04_mt3.ipynb #ce2ff2c1
 @contextmanager
-def packed_weights(
+def onednn_products(
     network: nn.Module, # any
 ) -> Iterator[None]:
-    "While it lasts, oneDNN multiplies by the linear layers of a float32 network on the CPU; otherwise it does nothing."
+    "While it lasts, oneDNN multiplies in the linear layers of a float32 network on the CPU; for others it does nothing."
     layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
     fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
     if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
-    for layer in layers: layer.forward = _packed_forward(layer.weight.detach(), layer.bias)
+    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias)
     try: yield
     finally:
         for layer in layers: layer.__dict__.pop("forward", None)
 
-def _packed_forward(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
-    packed = weight.to_mkldnn()
-    def forward(x):
-        if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # a single row is a matter of memory, not of arithmetic
-        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return forward
+def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # one row: the speed of memory decides, not the library
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
-# %% ../nbs/04_mt3.ipynb #c4e64350
+# %% ../nbs/04_mt3.ipynb #d405742c
 def generate(
     network: MT3, # in evaluation mode
     inputs: torch.Tensor, # features (batch, frames, mels)
@@ -341,7 +338,7 @@ def generate(
     "Write the most probable token, again and again, until all rows have ended."
     if max_length > network.config.max_positions:
         raise InstsepError(f"max_length {max_length} is more than the network's {network.config.max_positions} positions")
-    with torch.inference_mode(), packed_weights(network):
+    with torch.inference_mode(), onednn_products(network):
         ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
 
