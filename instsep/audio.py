@@ -410,7 +410,7 @@ def play(
     *,
     seconds: float = 5.0, # at most so much of it, from the beginning
     label: str = "", # written before the player
-) -> "IPython.display.HTML": # a player with the clip inside
+): # a player with the clip inside
     "A small player for a notebook: mono, compressed, softened only if it would clip."
     from IPython.display import HTML
     waveform = np.asarray(waveform, dtype=np.float32)
