@@ -104,8 +104,8 @@ def show_spectrogram(
     dynamic_range: float = 80.0, # dB from the brightest to black
     reference: float | None = None, # magnitude shown brightest, to compare pictures; `None`: the largest there is
     title: str = "", # above the picture
-    ax: "matplotlib.axes.Axes | None" = None, # where to draw; `None`: a new figure
-) -> "matplotlib.axes.Axes": # the axes drawn to
+    ax=None, # where to draw; `None`: a new figure
+): # the axes drawn to
     "Draw magnitudes in dB over time and frequency."
     from matplotlib import pyplot
     magnitudes = _magnitudes(signal, n_fft, hop)  # (freq, frames)
