@@ -1,12 +1,16 @@
 """How fast MT3 writes: the full-size network with random weights, beside Hugging Face's T5 with the same weights.
 
-    python benchmarks/mt3_speed.py                              # prints the tables, writes benchmarks/results/mt3_speed.json
-    python benchmarks/mt3_speed.py --old-transformers FOLDER    # also transformers 4.18 from `pip install --target FOLDER`
+    python benchmarks/mt3_speed.py
+    python benchmarks/mt3_speed.py --old-transformers FOLDER
 
-One thread, float32. Times are processor times, the best of several runs; wall times depend on what else the machine does.
-The rival is `T5ForConditionalGeneration.generate` with its key-value cache. T5 has no fixed positions, reads words and adds
-a bias to its attention; here it gets the features and positions as embeddings and a bias of zero, so that it computes what
-MT3 computes, and its tokens must be ours.
+Prints the tables and writes benchmarks/results/mt3_speed.json. FOLDER holds transformers 4.18, which the public PyTorch port
+of MT3 pins: `pip install --target FOLDER --no-deps transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses
+click joblib requests`, with its pin on tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py.
+
+One thread, float32. Times are processor times, the fastest of several runs in turns; wall times depend on what else the
+machine does. The rival is `T5ForConditionalGeneration.generate` with its key-value cache. T5 has no fixed positions, reads
+words and adds a bias to its attention; here it gets features and positions as embeddings and a bias of zero, so that it
+computes what MT3 computes, and its tokens must be ours.
 """
 import argparse
 import json
@@ -116,8 +120,9 @@ def measure(generators: dict, batch: int, tokens: int, repeats: int) -> dict:
             if name not in best or run["cpu_s"] < best[name]["cpu_s"]: best[name] = run
             assert ids[name].shape == (batch, tokens + 1), ids[name].shape
     return {name: dict(batch=batch, new_tokens=tokens, cpu_s=round(run["cpu_s"], 3), wall_s=round(run["wall_s"], 3),
-                       cpu_ms_per_token=round(1000*run["cpu_s"]/tokens, 2), cpu_s_per_segment=round(run["cpu_s"]/batch, 3),
-                       ids=ids[name].tolist()) for name, run in best.items()}
+                       cpu_ms_per_token=round(1000*run["cpu_s"]/tokens, 2),
+                       cpu_s_per_segment=round(run["cpu_s"]/batch, 3), ids=ids[name].tolist())
+            for name, run in best.items()}
 
 
 def per_token(generate, batch: int, tokens: int, repeats: int) -> list[float]:
