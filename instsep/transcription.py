@@ -72,7 +72,7 @@ def write_plot(
     figure = Figure(figsize=(min(40, max(8, seconds/4)), 4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     plot_notes(notes, axes=figure.add_subplot(), title=title, names=getattr(notes, "names", None))
-    with atomic_path(path) as temporary: figure.savefig(temporary)
+    with atomic_path(path) as temporary: figure.savefig(temporary, dpi="figure")  # whatever the user's savefig.dpi
 
 def write_stems(
     transcription: "Transcription", # of `instsep.mt3`
