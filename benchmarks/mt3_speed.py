@@ -2,8 +2,9 @@
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER
+    python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
-Prints the tables and writes benchmarks/results/mt3_speed.json. FOLDER holds transformers 4.18, which the public PyTorch port
+Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. FOLDER holds transformers 4.18, which the public PyTorch port
 of MT3 pins: `pip install --target FOLDER --no-deps transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses
 click joblib requests`, with its pin on tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py.
 
@@ -29,6 +30,8 @@ from torch import nn
 RESULTS = Path(__file__).parent/"results"/"mt3_speed.json"
 SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_decoder_layers=8, vocab_size=1536)
 FRAMES, SEED = 256, 0
+CACHE_KB = round(2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3, 1)  # keys and values of one token
+DECODER = 8*(6*512*384 + 2*384*512 + 3*512*1024) + 512*1536  # weights read for each step
 
 
 def random_weights() -> dict:
@@ -163,10 +166,12 @@ def main() -> None:
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.only_rival: return only_rival(options.only_rival, options.repeats)
+    if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
     import instsep
     import transformers
     weights, repeats = random_weights(), options.repeats
@@ -197,7 +202,7 @@ def main() -> None:
         batch_5=table, batches=batches, cpu_ms_per_token_by_eighths_of_1023=flat)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
-    report(result)
+    report(result, options.output.with_suffix(".md"))
 
 
 def _processor() -> str:
@@ -207,22 +212,52 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def report(result: dict) -> None:
-    "Print the tables."
-    print(f"{result['machine']['processor']}, 1 thread; {result['versions']}")
-    print(f"\n5 segments of {FRAMES} frames, 128 new tokens")
-    for name, row in result["batch_5"].items():
-        same = "same tokens" if row["same_tokens"] else "OTHER TOKENS"
-        print(f"  {name:26} {row['cpu_s']:6.2f} s processor  {row['wall_s']:6.2f} s wall  "
-              f"{row['cpu_ms_per_token']:6.1f} ms per token  {same}")
-    for tokens in (128, 256):
-        print(f"\nours, {tokens} new tokens: processor seconds per segment")
-        rows = [row for row in result["batches"] if row["new_tokens"] == tokens]
-        for row in rows:
-            gain = rows[0]["cpu_s_per_segment"]/row["cpu_s_per_segment"]
-            print(f"  batch {row['batch']:3} {row['cpu_s_per_segment']:6.3f}   {gain:.1f} times batch 1")
-    print("\n1023 new tokens: processor ms per token, in each eighth")
-    for name, row in result["cpu_ms_per_token_by_eighths_of_1023"].items(): print(f"  {name:36} {row}")
+def rows_of(header: list[str], rows: list[list]) -> str:
+    "A table in Markdown; all columns but the first are numbers."
+    lines = [header, ["---"] + ["---:"]*(len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def report(result: dict, path: Path) -> None:
+    "Write the tables and print them."
+    machine, versions, eighths = result["machine"], result["versions"], result["cpu_ms_per_token_by_eighths_of_1023"]
+    slowest = list(result["batch_5"].values())[-1]["cpu_ms_per_token"]
+    contenders = [[name, f"{row['cpu_s']:.2f}", f"{row['wall_s']:.2f}", f"{row['cpu_ms_per_token']:.1f}",
+                   f"{row['cpu_ms_per_token']/slowest:.2f}", "yes" if row["same_tokens"] else "NO"]
+                  for name, row in result["batch_5"].items()]
+    by_tokens = {tokens: [row for row in result["batches"] if row["new_tokens"] == tokens] for tokens in (128, 256)}
+    sizes = [[few["batch"]] + [text for row, rows in ((few, by_tokens[128]), (many, by_tokens[256]))
+                               for text in (f"{row['cpu_s_per_segment']:.3f}",
+                                            f"{rows[0]['cpu_s_per_segment']/row['cpu_s_per_segment']:.1f}")]
+             for few, many in zip(by_tokens[128], by_tokens[256])]
+    flat = [[name, *(f"{value:.1f}" for value in row), f"{row[-1]/row[0]:.2f}"] for name, row in eighths.items()]
+    text = f"""# How fast MT3 writes
+
+`{result["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
+{", ".join(f"{name} {version}" for name, version in versions.items())}.
+The full-size network ({result["network"]["parameters"]:,} parameters) with random weights, {FRAMES} frames in a segment;
+processor times, the fastest of several runs.
+
+## 5 segments, 128 new tokens
+
+{rows_of(["", "processor, s", "wall, s", "ms per token", "of the last", "same tokens"], contenders)}
+
+The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version 4.18 is
+what the public PyTorch port of MT3 pins and whose `generate` it calls.
+
+## Batch size, ours: processor seconds for each segment
+
+{rows_of(["batch", "128 tokens", "times batch 1", "256 tokens", "times batch 1"], sizes)}
+
+## 1023 new tokens: processor ms for each token, in each eighth
+
+{rows_of(["", *map(str, range(1, 9)), "last/first"], flat)}
+
+No past token is ever computed again. What still grows is the reading of the cache: {CACHE_KB} kB for each row and token,
+{CACHE_KB*1023*5/1e3:.0f} MB a step at the end with batch 5, where all weights are {4*DECODER/1e6:.0f} MB.
+"""
+    path.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__": main()

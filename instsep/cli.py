@@ -81,7 +81,7 @@ def _track_names(
             if len({alike(names[path]) for path in group}) == len(group): break
     return names
 
-# %% ../nbs/reference/cli.ipynb #9f19770b
+# %% ../nbs/reference/cli.ipynb #f5d3f4c9
 def _format(flac: bool, mp3: bool, float32: bool, int24: bool) -> tuple[str, str | None]: # suffix, subtype
     if flac and mp3: raise InstsepError("--flac and --mp3: give one or the other")
     if float32 and int24: raise InstsepError("--float32 and --int24: give one or the other")
@@ -116,6 +116,7 @@ def _separate(
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
     overwrite: bool = Option(False, "--overwrite", help="Make again what is there already."),
+    report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to hear the stems."),
     list_models: bool = Option(False, "--list-models", help="Show the models that come with the package."),
 ):
     """Take recordings apart.
@@ -137,7 +138,10 @@ def _separate(
         names, failed = _track_names(recordings), len(complaints)
         for complaint in complaints: _complain(complaint)
         for path in recordings:
-            try: typer.echo(f"{path}: {_told(separate_file(separator, path, output, track=names[path], **options))}")
+            try:
+                done = separate_file(separator, path, output, track=names[path], **options)
+                typer.echo(f"{path}: {_told(done)}")
+                if report: _separation_page(output, names[path], path, done)
             except (InstsepError, UnicodeEncodeError) as error:
                 odd = isinstance(error, UnicodeEncodeError)
                 _complain(f"{path}: its name is not valid Unicode; rename it" if odd else _in_options(str(error)))
@@ -167,6 +171,10 @@ def _told(result) -> str:
     if result.skipped: return f"{where} already, skipped (--overwrite makes them again)"
     if result.gain < 1: return f"{where}; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
     return where
+
+def _separation_page(output: str, track: str, path: Path, done) -> None:
+    from instsep.report import write_separation_page
+    typer.echo(f"{path}: {write_separation_page(Path(output) / f'{track}.html', path, done.files)}")
 
 def _in_options(message: str) -> str:
     "An error of the package in the words of the command."
@@ -303,7 +311,7 @@ def _render(
     manifest = render_dataset(dataset, output, numbers, workers=workers, progress=sys.stderr.isatty())
     typer.echo(f"{output}: mixtures {start} to {start + count - 1}, listed in {manifest.name}")
 
-# %% ../nbs/reference/cli.ipynb #348ab063
+# %% ../nbs/reference/cli.ipynb #739397b1
 def _options_of(text: str) -> dict:
     import json
     try: options = json.loads(text)
@@ -311,49 +319,64 @@ def _options_of(text: str) -> dict:
     if isinstance(options, dict): return options
     raise InstsepError(f"--options {text}: has to be an object, like {{\"width\": 64}}")
 
+def _show_instruments(wanted: bool) -> None:
+    if wanted:
+        from instsep.custom import list_instruments
+        typer.echo(list_instruments())
+        raise typer.Exit()
+
+def _whose(argument: str) -> tuple[str, str]: # folder, instrument
+    folder, _, instrument = argument.rpartition("=")
+    if not folder: raise InstsepError(f"--notes {argument}: say whose notes they are, FOLDER=INSTRUMENT")
+    return folder, instrument
+
 @train.command("separator")
 def _train_separator(
-    pieces: str = Option(..., "--pieces", metavar="FILE", help="A piece bank, made by instsep pieces."),
-    bank: list[str] = Option(..., "--bank", metavar="FILE", help="A note bank, made by instsep notebank; repeatable."),
-    output: str = Option(..., *OUT, metavar="FOLDER", help="Of the run; the model is FOLDER/model."),
+    output: str = Option(..., *OUT, metavar="FOLDER", help="The model, for instsep separate -n FOLDER."),
     instruments: str = Option(TRIO, "--instruments", metavar="NAMES", help="One stem each, separated by commas."),
-    steps: int = Option(5000, "--steps", min=1),
+    list_instruments: bool = Option(False, "--list-instruments", callback=_show_instruments, is_eager=True,
+                                    help="Show the names of all instruments and families."),
+    minutes: float = Option(None, "--minutes", help="How long to train; 30 if there are no --steps either."),
+    steps: int = Option(None, "--steps", min=1, help="How many steps to train at most."),
+    soundfont: list[str] = Option(None, "--soundfont", metavar="PATH", help="Play only on these; repeatable."),
+    notes: list[str] = Option(None, "--notes", metavar="FOLDER=INSTRUMENT", help="And on recorded notes; repeatable."),
+    stems: str = Option(None, "--stems", metavar="FOLDER", help="And mix stems of yours, named by instrument."),
+    bank: list[str] = Option(None, "--bank", metavar="FILE", help="Play on note banks of yours instead; repeatable."),
+    pieces: str = Option(None, "--pieces", metavar="FILE", help="A piece bank of yours instead of music21's corpus."),
+    start: str = Option(None, "--from", metavar="NAME", help="Weights to start from: a model's name or folder."),
     batch: int = Option(6, "--batch", min=1, help="Mixtures in a step."),
     seconds: float = Option(4.0, "--seconds", help="Length of a mixture."),
-    learning_rate: float = Option(1e-3, "--learning-rate"),
-    network: str = Option("MaskRNN", "--network", help="A network of chapter 3, by its class name."),
-    options: str = Option("{}", "--options", metavar="JSON", help='Of the network, like {"width": 64}.'),
+    learning_rate: float = Option(2e-3, "--learning-rate"),
+    network: str = Option(None, "--network", help="A network of chapter 3, by its class name; HarmonicRNN."),
+    options: str = Option(None, "--options", metavar="JSON", help='Of the network, like {"width": 64}.'),
     seed: int = Option(0, "--seed", help="Of the weights and the mixtures."),
     workers: int = Option(1, "--workers", min=0, help="Processes that make mixtures."),
     resume: bool = Option(True, "--resume/--no-resume", help="Go on from the last checkpoint, if there is one."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
 ):
-    "Train a separator on endless mixtures; Ctrl-C keeps the weights so far, and the same command goes on."
-    folder = _check_output(output)
-    from instsep.core import pick_device
-    from instsep.mixtures import DRY, Equaliser, Gain, Room, WhiteNoise
-    from instsep.pieces import PieceBank
-    from instsep.separator import SeparatorConfig
-    from instsep.training import SeparatorModule, TrainConfig, fit
-    accelerator, notes, split = pick_device(device).type, _load_banks(bank), PieceBank.load(pieces).split()
-    data = _mixtures(split["train"], notes, instruments, seconds=seconds, seed=2 * seed + 1, absent=0.2, other=0.15,
-                     augmentation=(Equaliser(0.5, 3.0), Gain(), Room(0.2), WhiteNoise()))
-    still = dict(augmentation=DRY, length=24)
-    valid = _mixtures(split["valid"], notes, instruments, seconds=seconds, seed=2 * seed + 2, **still)
-    plan = TrainConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, workers=workers)
-    config = SeparatorConfig(instruments=data.instruments, network=network, options=_options_of(options))
-    try: module = SeparatorModule(config.at(notes.sample_rate), plan)
-    except TypeError as error: raise InstsepError(f"--options {options}: do not fit {network} ({error})") from None
-    stopped, progress = False, sys.stderr.isatty()
-    try: fit(module, data, folder, valid=[valid], resume=resume, progress=progress, accelerator=accelerator)
-    except (KeyboardInterrupt, SystemExit): stopped = True  # Lightning turns Ctrl-C into an exit
-    if module.global_step:
-        module.ema.at(44100).save_pretrained(folder / "model")
-        typer.echo(f"{folder / 'model'}: {'stopped ' * stopped}after {module.global_step} steps; "
-                   f"instsep separate FILE -n {folder / 'model'}")
-    if stopped: raise KeyboardInterrupt
+    """Make a separator for any instruments: instsep train separator --instruments violin,piano -o violin-piano
 
-# %% ../nbs/reference/cli.ipynb #e5d74fba
+    Records what it needs from the soundfonts here, trains on endless mixtures, says how good it got. Ctrl-C keeps the
+    best so far, and the same command goes on.
+    """
+    folder, seen = _check_output(output), sys.stderr.isatty()
+    if minutes is not None and minutes <= 0: raise InstsepError(f"--minutes {minutes:g}: has to be more than 0")
+    if bank and (soundfont or notes): raise InstsepError("--bank: leave --soundfont and --notes out, or --bank")
+    asked = dict(options=_options_of(options) if options else None, network=network, start=start, seed=seed,
+                 notes=[_whose(argument) for argument in notes or ()])
+    banks = [_load_banks(bank)] if bank else []
+    if banks and minutes is None and steps is None: steps = 5000
+    from instsep.custom import told, train_separator
+    result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
+                             stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
+                             learning_rate=learning_rate, workers=workers, resume=resume, device=device,
+                             say=lambda line: typer.echo(line, err=True), progress=seen, **asked)
+    if not result["stopped"]: typer.echo(told(result))
+    typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} minutes; "
+               f"instsep separate FILE -n {folder}")
+    if result["stopped"]: raise KeyboardInterrupt
+
+# %% ../nbs/reference/cli.ipynb #d360b6d1
 @app.command("transcribe")
 def _transcribe(
     files: list[str] = Argument(..., metavar="FILES_OR_FOLDERS...", help="Recordings, or folders of them."),
@@ -367,12 +390,66 @@ def _transcribe(
     soundfont: str = Option(None, "--soundfont", metavar="PATH", help="What to play them on."),
     csv: bool = Option(False, "--csv", help="Also write the notes as a table."),
     plot: bool = Option(False, "--plot", help="Also draw a piano roll."),
+    report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
+    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already."),
 ):
-    "Write down what is played: OUT/{track}.mid, with one track for each instrument."
-    from instsep.transcription import transcribe_files
-    transcribe_files(files, output, model=model, device=device, batch_size=batch_size, instruments=_names(instruments),
-                     overlap=overlap, stems=stems, soundfont=soundfont, table=csv, plot=plot,
-                     progress=sys.stderr.isatty(), report=typer.echo)
+    "Write down what is played: FOLDER/{track}.mid, with one track for each instrument."
+    from instsep.mt3 import Transcriber
+    from instsep.transcription import check_options, transcribe_file
+    options = dict(instruments=_names(instruments), overlap=overlap, stems=stems, soundfont=soundfont, plot=plot)
+    check_options(**options)
+    transcriber = Transcriber.from_pretrained(model, device=device, batch_size=batch_size)
+    with _quiet_libraries():
+        recordings, complaints = _recordings(files)
+        names, failed = _track_names(recordings), len(complaints)
+        for complaint in complaints: _complain(complaint)
+        for path in recordings:
+            try:
+                done = transcribe_file(transcriber, path, output, track=names[path], table=csv, overwrite=overwrite,
+                                       progress=sys.stderr.isatty(), **options)
+                typer.echo(f"{path}: {_heard(done)}")
+                if report: _transcription_page(output, names[path], path, done)
+            except (InstsepError, UnicodeEncodeError) as error:
+                odd = isinstance(error, UnicodeEncodeError)
+                _complain(f"{path}: its name is not valid Unicode; rename it" if odd else str(error))
+                failed += 1
+    return 2 if failed else 0
+
+def _heard(done) -> str:
+    "What `transcribe_file` did, in words."
+    if done.skipped: return f"{done.files[0]} already, skipped (--overwrite makes it again)"
+    counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
+    return f"{counts} -> {done.files[0]}" if counts else "no notes found"
+
+def _transcription_page(output: str, track: str, path: Path, done) -> None:
+    from instsep.report import write_transcription_page
+    typer.echo(f"{path}: {write_transcription_page(Path(output) / f'{track}.html', path, done.files)}")
+
+# %% ../nbs/reference/cli.ipynb #c61b2ced
+@app.command("evaluate")
+def _evaluate(
+    reference: str = Option(..., "--reference", metavar="FOLDER", help="The truth: stems, MIDI files, or both."),
+    estimate: str = Option(..., "--estimate", metavar="FOLDER", help="What was made of it, with the same names."),
+    json: str = Option(None, "--json", metavar="FILE", help="Write all scores and every note's error."),
+    csv: str = Option(None, "--csv", metavar="FILE", help="Write all scores as a table."),
+    report: str = Option(None, "--report", metavar="FILE", help="Write a page (.html) to see and hear the errors."),
+    heard: int = Option(5, "--heard", min=0, help="How many items the page has in sound, the worst first."),
+    granularity: str = Option("full", "--granularity", help="What an instrument is: full, midi_class or flat."),
+):
+    "Compare stems and notes with the truth."
+    for path, suffix in ((json, ".json"), (csv, ".csv"), (report, ".html")):
+        if path: _check_output(path, suffix)
+    from instsep.errors import instrument_of
+    instrument_of(granularity)  # a wrong name is said before the work begins
+    from instsep.report import aligned, evaluate_folders, write_csv, write_evaluation_page, write_json
+    result = evaluate_folders(reference, estimate, granularity=granularity)
+    for notice in result.notices: _complain(notice)
+    for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")
+    if json: write_json(result, json)
+    if csv: write_csv(result, csv)
+    if report: write_evaluation_page(result, report, heard=heard, granularity=granularity, title=f"{estimate}")
+    written = [path for path in (json, csv, report) if path]
+    if written: typer.echo(f"written: {', '.join(written)}")
 
 # %% ../nbs/reference/cli.ipynb #6f2a65f1
 EXTRAS = dict(lightning="train", torchaudio="train", music21="dev", matplotlib="dev", librosa="dev")  # may be missing

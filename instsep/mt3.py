@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
-           'FAMILIES', 'DRUMS', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
+           'FAMILIES', 'DRUMS', 'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
            'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache',
            'onednn_products', 'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription',
            'Transcriber', 'render_stems']
@@ -34,7 +34,44 @@ from .core import InstsepError, pick_device
 from .notes import PROGRAM_NAMES, Note
 from .tokens import END, PAD, Codec, Counts, NoteDecoder, crop
 
-# %% ../nbs/04_mt3.ipynb #0186cf4d
+# %% ../nbs/04_mt3.ipynb #c74009ce
+@lru_cache(maxsize=64)
+def _twiddles(radix: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:  # (radix - 1, 1, bins)
+    parts, bins = torch.arange(1, radix, dtype=torch.float64), torch.arange(length//2 + 1, dtype=torch.float64)
+    angles = 2*math.pi/(radix*length)*parts[:, None, None]*bins
+    return angles.cos().float().to(device), angles.sin().float().to(device)
+
+def real_fft(
+    x: torch.Tensor, # float32 (..., 2048)
+) -> torch.Tensor: # complex64 (..., 1025)
+    "The Fourier transform in single precision, rounded at every step as pocketfft does, on any device."
+    back = lambda x, first, last: x[..., first:last].flip(-1)
+    re, im, length = x[..., None], torch.zeros_like(x)[..., None], 1  # (..., 2048 series, 1 bin)
+    for radix in (4, 4, 4, 4, 4, 2):  # from transforms of `length` to transforms of radix*length
+        (re, re_of), (im, im_of) = ((y[..., 0, :, :], y[..., 1:, :, :]) for y in (
+            y.unflatten(-2, (radix, -1)) for y in (re, im)))  # (..., series, bins), (..., radix - 1, series, bins)
+        cos, sin = _twiddles(radix, length, x.device)
+        turned_re, turned_im, top = cos*re_of + sin*im_of, cos*im_of - sin*re_of, length//2
+        if radix == 2:
+            b, b_im = turned_re[..., 0, :, :], turned_im[..., 0, :, :]
+            re = torch.cat([re + b, back(re - b, 0, top)], -1)
+            im = torch.cat([im + b_im, back(b_im - im, 0, top)], -1)
+        else:
+            (b, c, d), (b_im, c_im, d_im) = turned_re.unbind(-3), turned_im.unbind(-3)
+            even, even_im, minus, minus_im = re + c, im + c_im, re - c, im - c_im
+            odd, odd_im, skew, skew_im = b + d, b_im + d_im, b - d, b_im - d_im
+            if length > 1:  # the top bins are real, and are added before they are multiplied
+                b, d, root = re_of[..., 0, :, -1], re_of[..., 2, :, -1], cos[0, 0, -1]
+                odd[..., -1], odd_im[..., -1] = root*(b - d), -root*(b + d)
+                skew[..., -1], skew_im[..., -1] = root*(b + d), -root*(b - d)
+            re = torch.cat([even + odd, back(minus - skew_im, 1, top), minus + skew_im, back(even - odd, 0, top)], -1)
+            im = torch.cat([even_im + odd_im, back(-skew - minus_im, 1, top), minus_im - skew,
+                            back(odd_im - even_im, 0, top)], -1)
+            if length == 1: re, im = (torch.cat([y, z], -1) for y, z in ((re, even - odd), (im, odd_im - even_im)))
+        length *= radix
+    return torch.complex(re[..., 0, :], im[..., 0, :])
+
+# %% ../nbs/04_mt3.ipynb #8feb6316
 SAMPLE_RATE, HOP, WINDOW, NUM_MELS = 16000, 128, 2048, 512
 LOWEST_HZ, HIGHEST_HZ = 20.0, 7600.0
 EMPTY = 1e-5  # stands for a band in which there is nothing at all
@@ -59,11 +96,9 @@ def magnitudes(
 ) -> torch.Tensor: # float32 (..., ceil(samples/128) frames, 1025 bins)
     "Frame k looks at samples 128k to 128k + 2047; behind the end there are zeros."
     frames = -(-waveform.shape[-1]//HOP)
-    padded = F.pad(waveform, (0, (frames - 1)*HOP + WINDOW - waveform.shape[-1]))
-    precision = torch.float32 if waveform.device.type == "mps" else torch.float64  # Apple's GPUs know no double
-    window = torch.hann_window(WINDOW, device=waveform.device).to(precision)
-    windows = padded.to(precision).unfold(-1, WINDOW, HOP)*window  # (..., frames, 2048)
-    return torch.fft.rfft(windows).abs().float()
+    padded = F.pad(waveform.float(), (0, (frames - 1)*HOP + WINDOW - waveform.shape[-1]))
+    windows = padded.unfold(-1, WINDOW, HOP)*torch.hann_window(WINDOW, device=waveform.device)  # (..., frames, 2048)
+    return real_fft(windows).abs()
 
 def log_mel(
     waveform: torch.Tensor, # float32 (..., samples) at 16 kHz
