@@ -63,6 +63,8 @@ TRIALS = [
     Trial("MaskRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="MaskRNN", options=dict(used=1536)),
     Trial("BandSplitRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="BandSplitRNN",
           options=dict(bands=BANDS_5HZ, fold=1)),
+    Trial("HarmonicRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="HarmonicRNN",
+          options=dict(used=1536, fold=1)),
     Trial("paper, mask only", "paper, but the network gives masks", output="mask"),
     Trial("paper, L1 only", "paper, but mean absolute error", loss="l1"),
     Trial("paper, norm only", "paper, and group normalisation inside", norm=True),

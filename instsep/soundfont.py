@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['SOUNDFONT_FOLDERS', 'BLOCK', 'default_soundfont', 'find_soundfonts', 'Synthesizer', 'synthesize']
 
-# %% ../nbs/reference/soundfont.ipynb #1f0295af
+# %% ../nbs/reference/soundfont.ipynb #17710b63
 import ctypes
 import os
+import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable
@@ -183,16 +185,42 @@ class Synthesizer:
     def __enter__(self): return self
     def __exit__(self, *error): self.close()
 
-# %% ../nbs/reference/soundfont.ipynb #eb3f6d39
+# %% ../nbs/reference/soundfont.ipynb #08a664dd
+def _play_patches(
+    notes: list[Note],
+    configuration: Path,  # `.cfg` of TiMidity++
+    sample_rate: int,  # Hz
+    tail: float,  # seconds
+) -> np.ndarray:  # (2, samples) float32
+    "Notes played by TiMidity++, dry."
+    from instsep.audio import load
+    from instsep.notes import write_midi
+    if not configuration.is_file(): raise InstsepError(f'{configuration}: no such patch set')
+    samples = round((max((note.offset for note in notes), default=0.0) + tail) * sample_rate)
+    if not notes: return np.zeros((2, samples), dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        score, sound = Path(folder) / 'notes.mid', Path(folder) / 'notes.wav'
+        write_midi(notes, score)
+        command = ['timidity', '-c', configuration, '-Ow', '-s', sample_rate, '-EFreverb=0', '-EFchorus=0', '-A70', '-o', sound, score]
+        try: done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        except FileNotFoundError:
+            raise InstsepError(f'{configuration}: patch sets are played by timidity; on Debian: apt-get install timidity') from None
+        if done.returncode or not sound.is_file():
+            raise InstsepError(f'{configuration}: not a patch set that timidity can play')
+        waveform = load(sound)[0][:, :samples]
+    return np.pad(waveform, ((0, 0), (0, samples - waveform.shape[1])))
+
+# %% ../nbs/reference/soundfont.ipynb #5502eb35
 def synthesize(
     notes: Iterable[Note],  # in any order
-    soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: `default_soundfont()`
+    soundfont: str | Path | None = None,  # `.sf2` or `.sf3`, or `.cfg` of a patch set; None: `default_soundfont()`
     *,
     sample_rate: int = 44100,  # Hz
     tail: float = 1.0,  # seconds after the last offset, for what rings on
-    gain: float = 0.5,  # factor on the sum of all notes
+    gain: float = 0.5,  # factor on the sum of all notes; not for a patch set
     reverb: bool = False,  # FluidSynth's reverb and chorus
 ) -> np.ndarray:  # (2, samples) float32
     "Notes to sound; raises `InstsepError` where FluidSynth, the soundfont or a program is missing."
+    if Path(soundfont or '').suffix.lower() == '.cfg': return _play_patches(sorted(notes), Path(soundfont), sample_rate, tail)
     with Synthesizer(soundfont, sample_rate=sample_rate, gain=gain, reverb=reverb) as synthesizer:
         return synthesizer.render(notes, tail=tail)
