@@ -15,8 +15,8 @@ FLOORS = [
     {"spectral", "metrics", "tokens", "timbre", "soundfont"},
     {"pieces", "notebank", "invent", "mixtures", "inference"},
     {"separator", "mt3", "transcription"},
-    {"training"},
-    set(),  # what looks back at results: nothing yet
+    {"training", "custom"},
+    {"errors", "report", "tunings"},  # what looks back at results
     {"cli"},
 ]
 NEVER = {"separator": {"mixtures", "notebank", "invent", "pieces", "mt3"},

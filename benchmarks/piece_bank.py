@@ -1,0 +1,32 @@
+"""Who wrote the pieces: composers, works and minutes of a piece bank, and which works are held out for testing.
+
+    instsep pieces -o data/pieces.npz
+    python benchmarks/piece_bank.py --pieces data/pieces.npz
+
+Writes nbs/results/piece_bank.json, which chapter 6 reads.
+"""
+import argparse
+import json
+from pathlib import Path
+
+from instsep.core import atomic_path
+from instsep.pieces import PieceBank
+
+RESULT = Path(__file__).parents[1] / "nbs/results/piece_bank.json"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
+    bank = PieceBank.load(parser.parse_args().pieces)
+    composers = {name: dict(works=sum(composer == name for composer, _ in bank.works),
+                            minutes=round(sum(piece.seconds for piece in bank if piece.composer == name) / 60, 3))
+                 for name in dict.fromkeys(piece.composer for piece in bank)}
+    held_out = sorted({(piece.composer, piece.work) for piece in bank.split()["test"]})
+    log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers,
+               test_works=[list(work) for work in held_out])
+    with atomic_path(RESULT) as temporary: temporary.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+    print(f"{RESULT.name}: {bank!r}, {len(composers)} composers, {len(held_out)} works to test on")
+
+
+if __name__ == "__main__": main()
