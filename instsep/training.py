@@ -62,7 +62,7 @@ class TrainConfig:
     validate_every: int = 500  # steps
     save_every: int = 200      # steps
     workers: int = 1
-    bf16: bool | None = None      # products in 16 bits; None: on a GPU (a CPU that has them gains a third, too)
+    bf16: bool | None = None      # products in 16 bits; None: on a GPU; some CPUs gain by it, too
     minutes: float | None = None  # of training: the end, and the schedule's measure, if it comes before `steps`
 
 
