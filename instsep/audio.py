@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'LAYOUTS', 'LEFT', 'RIGHT', 'FORMATS', 'BITS', 'WAV_LIMIT', 'Resampler', 'resample', 'AudioReader', 'load',
-           'AudioInfo', 'info', 'AudioWriter', 'save', 'play']
+           'AudioInfo', 'info', 'AudioWriter', 'save', 'play', 'mono_blocks']
 
 # %% ../nbs/reference/audio.ipynb #f9eeb40b
 import base64
@@ -419,3 +419,23 @@ def play(
     clip = base64.b64encode(_to_mp3(waveform / max(1.0, float(np.abs(waveform).max(initial=0))), sample_rate)).decode()
     player = f'<audio controls preload="none" src="data:audio/mpeg;base64,{clip}"></audio>'
     return HTML(f"<div>{html.escape(label)} {player}</div>")
+
+# %% ../nbs/reference/audio.ipynb #af2249ad
+def mono_blocks(
+    audio, # a file, or a waveform, numpy or torch [shape=(samples,) or (channels, samples)]
+    sample_rate: int | None, # in Hz, of a waveform
+    wanted: int, # sample rate of the blocks, in Hz
+) -> tuple[Iterator[np.ndarray], int | None]: # blocks [shape=(n,)], and how many samples there are, if that is known
+    "A recording as blocks of one channel. `InstsepError` for what is no sound."
+    if isinstance(audio, (str, Path)):
+        reader = AudioReader(audio, sample_rate=wanted, mono=True)
+        def blocks():
+            with reader: yield from (block[0] for block in reader.blocks(2**18))
+        return blocks(), reader.frames
+    if sample_rate is None: raise InstsepError("a waveform needs its sample_rate")
+    waveform = np.asarray(audio.detach().cpu() if hasattr(audio, "detach") else audio, dtype=np.float32)
+    if waveform.ndim not in (1, 2) or not waveform.size:
+        raise InstsepError(f"a waveform is (samples,) or (channels, samples), not {waveform.shape}")
+    if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples; repair it")
+    mono = resample(waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdims=True), sample_rate, wanted)[0]
+    return iter([mono]), len(mono)

@@ -220,7 +220,7 @@ def _frame_counts(reference: list[Note], estimate: list[Note], frame_rate: float
     ours, theirs = (piano_roll(notes, frame_rate=frame_rate, seconds=seconds) > 0 for notes in (reference, estimate))
     return int((ours & theirs).sum()), int(ours.sum()), int(theirs.sum())
 
-# %% ../nbs/reference/metrics.ipynb #0897491a
+# %% ../nbs/reference/metrics.ipynb #cf8697bc
 def note_scores(
     reference: Iterable[Note], # the true notes
     estimate: Iterable[Note], # the notes to judge
@@ -244,7 +244,8 @@ def note_scores(
     counts = {"onset": (len(onset), len(ours), len(theirs)), "onset_offset": (len(offset), len(ours), len(theirs)),
               "onset_offset_velocity": (_same_velocity(ours, theirs, offset), len(ours), len(theirs)),
               "frame": _frame_counts(ours, theirs, frame_rate),
-              "multi_instrument": (same + drum, len(reference), len(estimate)), "drum_onset": (drum, *drums),
+              "multi_instrument": (same + drum, len(reference), len(estimate)),
+              "multi_instrument_onset": (same_onset + drum, len(reference), len(estimate)), "drum_onset": (drum, *drums),
               "instrument": (len(playing[0] & playing[1]), len(playing[0]), len(playing[1]))}
     scores = dict(n_reference=len(reference), n_estimate=len(estimate))
     for name, numbers in counts.items(): scores |= _precision_recall_f1(name, *numbers)

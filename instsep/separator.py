@@ -21,7 +21,7 @@ from .spectral import istft, stft
 # %% auto #0
 __all__ = ['CHANNELS', 'BANDS', 'LOWEST', 'OVERTONES', 'NETWORKS', 'WEIGHTS', 'DEFAULT_MODEL', 'ConvUNet', 'PaperUNet', 'level',
            'RepairedUNet', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'log_bands', 'HarmonicLayer', 'HarmonicRNN',
-           'network', 'SeparatorConfig', 'Separator', 'list_models']
+           'network', 'SeparatorConfig', 'Separator', 'list_models', 'find_model']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -167,9 +167,10 @@ OVERTONES = (1/6, 1/5, 1/4, 1/3, 1/2, 2/3, 3/2, 2, 3, 4, 5, 6)                  
 def log_bands(
     used: int,        # bins
     per_octave: int,  # bands
+    lowest: float = LOWEST,  # in bins
 ) -> torch.Tensor:    # (bands, used), each row's sum is 1
     "A matrix from bins, evenly spaced in frequency, to bands, evenly spaced in its logarithm: triangles a band or a bin wide."
-    centre = LOWEST * 2 ** (torch.arange(int(per_octave * math.log2(used / LOWEST))) / per_octave)     # (bands,), in bins
+    centre = lowest * 2 ** (torch.arange(int(per_octave * math.log2(used / lowest))) / per_octave)     # (bands,), in bins
     width = (centre * (2 ** (1 / per_octave) - 1)).clamp_min(1.0)
     weight = (1 - (torch.arange(used) - centre[:, None]).abs() / width[:, None]).clamp_min(0)
     return weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
@@ -355,17 +356,18 @@ def _save_pretrained(
 
 Separator.save_pretrained = _save_pretrained
 
-# %% ../nbs/03_separator.ipynb #504afbcd
+# %% ../nbs/03_separator.ipynb #6ca6aa46
 WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../instsep/weights")
 DEFAULT_MODEL = "trio"
 
 
 def list_models() -> dict[str, dict]:
     "Names of the models that come with the package, and their configurations."
-    return {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
+    configs = {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
+    return {name: config for name, config in configs.items() if "network" in config}     # those of transcribers have none
 
 
-def _find_model(name: str) -> Path:
+def find_model(name: str) -> Path:
     "A folder with `config.json` and `model.safetensors`: the user's, the package's, or from the Hugging Face hub."
     for folder in (Path(name), WEIGHTS / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file(): return folder
@@ -386,7 +388,7 @@ def _from_pretrained(
 ) -> Separator:
     "A trained separator."
     from safetensors.torch import load_file
-    folder = _find_model(str(name))
+    folder = find_model(str(name))
     try:
         config = json.loads((folder / "config.json").read_text())
         config.pop("card", None)
