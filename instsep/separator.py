@@ -210,7 +210,7 @@ class HarmonicLayer(nn.Module):
         whole = self.whole(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
         return x + self.back(heard) + self.spread(whole)[:, None]
 
-# %% ../nbs/03_separator.ipynb #a34eef29
+# %% ../nbs/03_separator.ipynb #ec52b023
 class HarmonicRNN(nn.Module):
     "Masks from a spectrogram on a logarithmic frequency axis, where every pitch is heard by the same recurrent networks."
     def __init__(self, stems: int, width: int = 32, hidden: int = 20, narrow: int = 10, summary: int = 48, layers: int = 3,
@@ -229,7 +229,10 @@ class HarmonicRNN(nn.Module):
         self.fine = nn.Linear(5 * fold + 2, head)
         self.head = nn.Sequential(nn.GELU(), nn.Linear(head, stems * fold))
 
-    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
+    def enter_bands(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
+        return self.enter(y)
+
+    def forward(self, magnitude: torch.Tensor, *told) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
         frames = magnitude.shape[-1]
         x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.used], (0, -frames % self.fold)))
         x = x.unflatten(2, (-1, self.fold))                                     # (batch, used, steps, fold)
@@ -237,7 +240,7 @@ class HarmonicRNN(nn.Module):
         y = torch.einsum("bu,nusf->nbsf", self.bands, x)                        # (batch, bands, steps, fold)
         slope = y[:, 1:] - y[:, :-1]                                            # against the bands below and above
         below, above = (nn.functional.pad(slope, (0, 0, 0, 0, *ends)) for ends in ((1, 0), (0, 1)))
-        y = self.enter(torch.cat([y, above, below, self.of_band.expand(batch, -1, steps, -1)], -1))
+        y = self.enter_bands(torch.cat([y, above, below, self.of_band.expand(batch, -1, steps, -1)], -1), *told)
         y = self.coarse(self.norm(self.trunk(y)))                               # (batch, bands, steps, head)
         near = nn.functional.pad(x, (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).flatten(3)      # (batch, used, steps, fold * 5)
         near = torch.cat([near, self.of_bin.expand(batch, -1, steps, -1)], -1)
@@ -258,7 +261,7 @@ def network(cls):
 
 for _known in (RepairedUNet, MaskRNN, BandSplitRNN, HarmonicRNN): network(_known)
 
-# %% ../nbs/03_separator.ipynb #cbc331aa
+# %% ../nbs/03_separator.ipynb #ed756b2c
 @dataclass
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
@@ -283,6 +286,7 @@ class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     def __init__(self, config: SeparatorConfig):
         super().__init__()
+        if config.network == "NoteInformedRNN": import instsep.frames         # which makes it known
         if config.network not in NETWORKS:
             raise InstsepError(f"separator: no network called {config.network}; there are {', '.join(NETWORKS)}")
         self.config = config
@@ -299,7 +303,8 @@ class Separator(nn.Module):
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
         "Masks from the magnitudes, all channels together, after bringing the sound to one level."
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
-        return self.network(magnitude / level(magnitude))
+        told = [spec.mean(1)] if getattr(self.network, "wants_spectrum", False) else []
+        return self.network(magnitude / level(magnitude), *told)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."

@@ -4,24 +4,24 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'write_transcription', 'write_tracks', 'write_table', 'write_plot', 'write_stems', 'Transcribed',
-           'transcribe_file', 'check_options']
+           'transcribe_file', 'load_transcriber', 'check_options']
 
-# %% ../nbs/reference/transcription.ipynb #53e717dc
+# %% ../nbs/reference/transcription.ipynb #186472f6
 import csv
 import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
 from .core import InstsepError, atomic_path
 from .inference import _check_place, _comment_of, _recording_id
 from .notes import Note, write_midi
 
-# %% ../nbs/reference/transcription.ipynb #8799544d
+# %% ../nbs/reference/transcription.ipynb #67546587
 def write_transcription(
-    transcription: "Transcription", # of `instsep.mt3`
+    transcription: "Transcription",
     output: str | Path, # folder for the files
     track: str, # the recording's name
     *,
@@ -46,11 +46,11 @@ def write_transcription(
     if transcription: write_tracks(transcription, beside(".mid"), comment=comment)
     return [beside(".mid")]*bool(transcription) + written
 
-# %% ../nbs/reference/transcription.ipynb #46acc217
+# %% ../nbs/reference/transcription.ipynb #dc4e68f8
 COLUMNS = ("onset_s", "offset_s", "pitch", "velocity", "program", "is_drum", "instrument", "confidence")
 
 def write_tracks(
-    transcription: "Transcription", # of `instsep.mt3`, with at least one note
+    transcription: "Transcription", # with at least one note
     path: str | Path, # ends in .mid
     *,
     comment: str = "", # kept in the file as a text event
@@ -64,7 +64,7 @@ def write_tracks(
         midi.save(temporary)
 
 def write_table(
-    transcription: "Transcription", # of `instsep.mt3`
+    transcription: "Transcription",
     path: str | Path, # ends in .csv
 ) -> None:
     "Write a line for each note."
@@ -96,7 +96,7 @@ def write_plot(
     with atomic_path(path) as temporary: figure.savefig(temporary, dpi="figure", metadata=dict(Comment=comment))
 
 def write_stems(
-    transcription: "Transcription", # of `instsep.mt3`
+    transcription: "Transcription",
     folder: str | Path, # for `{instrument}.wav`
     *,
     soundfont: str | Path | None = None, # None: the default one
@@ -107,7 +107,7 @@ def write_stems(
     "Play each instrument's notes into a file; all are scaled alike if one would clip."
     import numpy as np
     from instsep.audio import AudioWriter
-    from instsep.mt3 import render_stems
+    from instsep.soundfont import render_stems
     stems = render_stems(transcription, soundfont, sample_rate=sample_rate, seconds=seconds)
     loudest = max(1.0, *(float(np.abs(stem).max(initial=0)) for stem in stems.values()))
     paths = [Path(folder)/f"{_file_name(name)}.wav" for name in stems]
@@ -121,11 +121,12 @@ def _file_name(instrument: str) -> str:
     "An instrument's name as a file may be called: `acoustic-guitar-nylon`."
     return "-".join("".join(letter if letter.isalnum() else " " for letter in instrument.lower()).split())
 
-# %% ../nbs/reference/transcription.ipynb #d73b4ce5
+# %% ../nbs/reference/transcription.ipynb #374b623b
 def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     "What tells one way to transcribe from another: the weights, and the options."
     network = transcriber.network
-    described = json.dumps([network.config.to_dict(), settings], sort_keys=True, default=str)
+    config = asdict(network.config) if is_dataclass(network.config) else network.config.to_dict()
+    described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
@@ -200,7 +201,20 @@ def transcribe_file(
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
     return Transcribed(written, {name: len(mine) for name, mine in notes.by_instrument().items()}, False)
 
-# %% ../nbs/reference/transcription.ipynb #54602b05
+# %% ../nbs/reference/transcription.ipynb #8e165bf7
+def load_transcriber(
+    name: str | Path | None = None, # a folder with weights or an id at Hugging Face; None: what comes with the package
+    *,
+    device: str | None = None, # "cpu", "cuda", "mps"; None: the best there is
+    batch_size: int = 8, # segments of two seconds at once, of an MT3
+): # a function of a file or a waveform that returns a `Transcription`
+    "Load a transcriber of whichever kind. `InstsepError` where that fails."
+    from instsep.frames import FrameTranscriber, is_frames
+    if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
+    from instsep.mt3 import Transcriber
+    return Transcriber.from_pretrained(name, device=device, batch_size=batch_size)
+
+# %% ../nbs/reference/transcription.ipynb #a19ac4d5
 def check_options(
     *,
     instruments: Sequence[str | int] | None = None, # as `transcribe_file` takes them
@@ -210,7 +224,7 @@ def check_options(
     plot: bool = False, # whether they shall be drawn
 ) -> None:
     "Say before the work begins what would fail after it: an instrument that is not known, a soundfont that is not there."
-    from instsep.mt3 import instrument_programs
+    from instsep.notes import instrument_programs
     for name in instruments or (): instrument_programs(name)
     if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap:g} is not between 0 and 0.5")
     if stems:
