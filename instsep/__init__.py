@@ -17,6 +17,17 @@ def separate(path, model=None, device=None, *, mono=False, downmix=False, overla
     return separate_recording(separator, path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
+def transcribe(path, model=None, device=None, *, instruments=None, progress=False):
+    """Write down what is played in a recording: a list of `instsep.notes.Note`, by onset, with `confidence` and `by_instrument()`.
+
+    `path` is an audio file; `model` None (what comes with the package), a folder, a Hugging Face id, or a transcriber
+    already loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play.
+    """
+    from .transcription import load_transcriber
+    transcriber = model if callable(model) else load_transcriber(model, device=device)
+    return transcriber(path, instruments=instruments, progress=progress)
+
+
 def __getattr__(name):
     if name not in _HOMES: raise AttributeError(f"module 'instsep' has no attribute {name!r}")
     from importlib import import_module

@@ -201,7 +201,7 @@ def transcribe_file(
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
     return Transcribed(written, {name: len(mine) for name, mine in notes.by_instrument().items()}, False)
 
-# %% ../nbs/reference/transcription.ipynb #8e165bf7
+# %% ../nbs/reference/transcription.ipynb #dcf4edd7
 def load_transcriber(
     name: str | Path | None = None, # a folder with weights or an id at Hugging Face; None: what comes with the package
     *,
@@ -209,7 +209,10 @@ def load_transcriber(
     batch_size: int = 8, # segments of two seconds at once, of an MT3
 ): # a function of a file or a waveform that returns a `Transcription`
     "Load a transcriber of whichever kind. `InstsepError` where that fails."
-    from instsep.frames import FrameTranscriber, is_frames
+    from instsep.frames import DEFAULT_TRANSCRIBER, FrameTranscriber, is_frames
+    from instsep.separator import list_models
+    if name is not None and str(name) in list_models():
+        raise InstsepError(f"model {name}: is a separator; to transcribe take {DEFAULT_TRANSCRIBER} or the folder of an MT3")
     if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
     from instsep.mt3 import Transcriber
     return Transcriber.from_pretrained(name, device=device, batch_size=batch_size)
