@@ -2,6 +2,7 @@
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER
+    python benchmarks/mt3_speed.py --attention  # measure only the ways to attend, and write the tables again
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
 Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. FOLDER holds transformers 4.18, which the public PyTorch port
@@ -30,8 +31,8 @@ from torch import nn
 RESULTS = Path(__file__).parent/"results"/"mt3_speed.json"
 SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_decoder_layers=8, vocab_size=1536)
 FRAMES, SEED = 256, 0
-CACHE_KB = round(2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3, 1)  # keys and values of one token
-DECODER = 8*(6*512*384 + 2*384*512 + 3*512*1024) + 512*1536  # weights read for each step
+CACHE_KB = 2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3  # keys and values of one token or frame
+DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536  # weights read for each step: k and v of the sound are not
 
 
 def random_weights() -> dict:
@@ -143,6 +144,58 @@ def per_token(generate, batch: int, tokens: int, repeats: int) -> list[float]:
     return [round(float(np.median(block)), 2) for block in np.array_split(fastest, 8)]
 
 
+def reading(batch: int, row: list[float]) -> list[dict]:
+    "What a step must read in each eighth, and how fast that was: weights once, keys and values for each row."
+    middles = (np.arange(8) + 0.5)*1023/8
+    megabytes = 4*DECODER/1e6 + batch*CACHE_KB*(FRAMES + middles)/1e3
+    return [dict(mb=round(float(mb)), gb_per_s=round(float(mb/ms), 1)) for mb, ms in zip(megabytes, row)]
+
+
+def memory_speed() -> float:
+    "GB/s of the plainest way through 120 MB, a sum."
+    numbers, best = torch.ones(30_000_000), np.inf
+    for _ in range(20):
+        began = time.process_time()
+        numbers.sum()
+        best = min(best, time.process_time() - began)
+    return round(0.12/best, 1)
+
+
+def reading_of(flat: dict) -> dict:
+    "The same for both batches of ours, and beside it the speed of memory."
+    return dict(sum_gb_per_s=memory_speed()) | {name: reading(batch, flat[name]) for name, batch in
+                                                (("ours, batch 1", 1), ("ours, batch 5", 5))}
+
+
+def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
+    "Ways for one query to attend to all tokens so far: processor ms for all layers, and the largest error of what comes out."
+    layers, heads, width = SIZES["num_decoder_layers"], SIZES["num_heads"], SIZES["d_kv"]
+    torch.manual_seed(SEED)
+    query = torch.randn(batch, heads, 1, width)*width**-0.5
+    cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width)) for _ in range(layers)]
+    half = [(keys.half(), values.half()) for keys, values in cache]
+    def sdpa(query, keys, values): return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
+    def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
+    def widened(query, keys, values): return products(query, keys.float(), values.float())
+    def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
+    ways = {"scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
+            "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
+            "two products, float16": (products, query.half(), half),
+            "kept in float16, widened, two products": (widened, query, half),
+            "the same, row by row": (by_rows, query, half)}
+    best, expected = {}, [sdpa(query, *layer) for layer in cache]
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for name, (attend, asked, layers) in ways.items():
+                began = time.process_time()
+                heard = [attend(asked, *layer) for layer in layers]
+                best[name] = min(best.get(name, np.inf), time.process_time() - began)
+                if name not in (errors := best.setdefault("errors", {})):
+                    errors[name] = max(float((x.float() - y).abs().max()) for x, y in zip(heard, expected))
+    return dict(batch=batch, tokens=tokens, ways={name: dict(cpu_ms=round(1000*best[name], 2), error=float(f"{best['errors'][name]:.1e}"))
+                                                  for name in ways})
+
+
 def run_old(folder: str, weights_file: Path, repeats: int) -> dict:
     "The rival under the version of transformers in that folder, in a process of its own."
     command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
@@ -166,11 +219,18 @@ def main() -> None:
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--attention", action="store_true", help="measure only the memory and the ways to attend; the rest stays")
     parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.only_rival: return only_rival(options.only_rival, options.repeats)
+    if options.attention:
+        result = json.loads(options.output.read_text())
+        flat = result["cpu_ms_per_token_by_eighths_of_1023"]
+        result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways())
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        return report(result, options.output.with_suffix(".md"))
     if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
     import instsep
     import transformers
@@ -178,7 +238,8 @@ def main() -> None:
     name = f"transformers {transformers.__version__} T5"
     mine, theirs = ours(weights), rival(weights)
     table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
-    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 2) for batch in (1, 5)}
+    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 3) for batch in (1, 5)}
+    read = reading_of(flat)
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
     if options.old_transformers:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +260,8 @@ def main() -> None:
         versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                       instsep=instsep.__version__),
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
-        batch_5=table, batches=batches, cpu_ms_per_token_by_eighths_of_1023=flat)
+        batch_5=table, batches=batches, cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read,
+        attention=attention_ways())
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     report(result, options.output.with_suffix(".md"))
@@ -231,12 +293,21 @@ def report(result: dict, path: Path) -> None:
                                             f"{rows[0]['cpu_s_per_segment']/row['cpu_s_per_segment']:.1f}")]
              for few, many in zip(by_tokens[128], by_tokens[256])]
     flat = [[name, *(f"{value:.1f}" for value in row), f"{row[-1]/row[0]:.2f}"] for name, row in eighths.items()]
+    read = dict(result["reading_by_eighths_of_1023"])
+    fastest = read.pop("sum_gb_per_s")
+    bytes_read = [[f"{name}, {unit}", *(row[key] for row in rows), f"{rows[-1][key]/rows[0][key]:.2f}"]
+                  for name, rows in read.items() for unit, key in (("MB", "mb"), ("GB/s", "gb_per_s"))]
+    def grows(name: str) -> str:
+        "How many MB and ms the last eighth has more than the first."
+        more, longer = (read[name][-1]["mb"] - read[name][0]["mb"], eighths[name][-1] - eighths[name][0])
+        return f"{more} MB more in {longer:.1f} ms more, {more/longer:.0f} GB/s"
+    ways = [[name, f"{way['cpu_ms']:.1f}", f"{way['error']:.0e}"] for name, way in result["attention"]["ways"].items()]
     text = f"""# How fast MT3 writes
 
 `{result["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
 The full-size network ({result["network"]["parameters"]:,} parameters) with random weights, {FRAMES} frames in a segment;
-processor times, the fastest of several runs.
+processor times, the fastest of several runs.{result.get("note", "")}
 
 ## 5 segments, 128 new tokens
 
@@ -253,8 +324,23 @@ what the public PyTorch port of MT3 pins and whose `generate` it calls.
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], flat)}
 
-No past token is ever computed again. What still grows is the reading of the cache: {CACHE_KB} kB for each row and token,
-{CACHE_KB*1023*5/1e3:.0f} MB a step at the end with batch 5, where all weights are {4*DECODER/1e6:.0f} MB.
+## Why it is not flat: MB read in a step, and how fast
+
+{rows_of(["", *map(str, range(1, 9)), "last/first"], bytes_read)}
+
+No past token is ever computed again, and nothing is copied. A step reads the decoder's weights once for all rows
+({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far ({CACHE_KB:.1f} kB each).
+From the first to the last eighth that is {grows("ours, batch 1")} for batch 1, and
+{grows("ours, batch 5")} for batch 5: a step takes as long as its reading. A plain sum over 120 MB reads {fastest} GB/s;
+were all of a step as quick as that, one of batch 5 would still take
+{read["ours, batch 5"][-1]["mb"]/read["ours, batch 5"][0]["mb"]:.2f} times as long at the end. Only fewer bytes would make it flat.
+
+## Ways for one query to attend to {result["attention"]["tokens"]} tokens, batch {result["attention"]["batch"]}, all layers
+
+{rows_of(["", "processor, ms", "largest error"], ways)}
+
+Ours is the second. Half the bytes bring nothing certain: products of 16-bit numbers are slow here, widening them costs about
+what reading them saves, and a single layer of attention already errs by 1e-4 (keys and values here are random, of size 1).
 """
     path.write_text(text)
     print(text)

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
-           'FAMILIES', 'DRUMS', 'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config',
-           'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache',
-           'onednn_products', 'generate', 'load_mt3', 'instrument_programs', 'InstrumentMask', 'Transcription',
-           'Transcriber', 'render_stems']
+           'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions',
+           'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'quick_layers',
+           'generate', 'load_mt3', 'InstrumentMask', 'Transcriber']
 
-# %% ../nbs/04_mt3.ipynb #70e2e87c
+# %% ../nbs/04_mt3.ipynb #f74c806a
 import json
 import math
 import re
@@ -29,10 +28,10 @@ from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from .audio import AudioReader, resample
+from .audio import mono_blocks
 from .core import InstsepError, pick_device
-from .notes import PROGRAM_NAMES, Note
-from .tokens import END, PAD, Codec, Counts, NoteDecoder, crop
+from .notes import DRUMS, Note, Transcription, instrument_programs
+from .tokens import END, PAD, Codec, NoteDecoder, crop
 
 # %% ../nbs/04_mt3.ipynb #c74009ce
 @lru_cache(maxsize=64)
@@ -170,7 +169,7 @@ def fixed_positions(
     angles = torch.arange(length, dtype=torch.float64)[:, None]*10000**-exponents  # (length, d_model/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
-# %% ../nbs/04_mt3.ipynb #d01c59b6
+# %% ../nbs/04_mt3.ipynb #aee37ff3
 def _linear(inputs: int, outputs: int, std: float | None = None) -> nn.Linear:
     "A linear layer without bias; as in T5, its first weights are small enough to keep the size of what passes through."
     linear = nn.Linear(inputs, outputs, bias=False)
@@ -194,9 +193,11 @@ class Attention(nn.Module):
         return self.split(self.k(x)), self.split(self.v(x))
 
     def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        heads = F.scaled_dot_product_attention(
-            self.split(self.q(x)), keys, values, is_causal=causal, scale=1.0,
-            dropout_p=self.dropout_rate if self.training else 0.0)  # (batch, heads, time, d_kv)
+        queries = self.split(self.q(x))  # (batch, heads, time, d_kv)
+        if x.shape[1] == 1 and x.device.type == "cpu" and not self.training:  # quicker than the line below for one query
+            heads = (queries @ keys.mT).softmax(-1) @ values
+        else: heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=1.0,
+                                                     dropout_p=self.dropout_rate if self.training else 0.0)
         return self.o(heads.transpose(1, 2).flatten(-2))  # (batch, time, d_model)
 
 # %% ../nbs/04_mt3.ipynb #f3f5964d
@@ -315,7 +316,7 @@ class MT3(PreTrainedModel):
         "Load a network; see `load_mt3`."
         return load_mt3(name_or_path, cls=cls, **options)
 
-# %% ../nbs/04_mt3.ipynb #ecf68754
+# %% ../nbs/04_mt3.ipynb #00ee3723
 class KeyValueCache:
     "Keys and values of the tokens so far, in room that is reserved at the start."
     def __init__(self,
@@ -335,33 +336,40 @@ class KeyValueCache:
         self.length += 1
         return self.keys[:, :, :self.length], self.values[:, :, :self.length]
 
-    def keep(self, rows: torch.Tensor) -> None:
-        "Go on with some of the rows."
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(len(rows), *old.shape[1:])
-            new[:, :, :self.length] = old[rows, :, :self.length]
-            setattr(self, name, new)
+    def close_up(self, places: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
+        "Let the rows `movers` take the `places` of others, and go on with the first `rows`."
+        self.keys, self.values = (_close_up(tensor, places, movers, rows, self.length) for tensor in (self.keys, self.values))
 
-# %% ../nbs/04_mt3.ipynb #ce2ff2c1
+def _close_up(tensor: torch.Tensor, places: torch.Tensor, movers: torch.Tensor, rows: int, length: int | None = None
+              ) -> torch.Tensor:  # (rows, heads, time, d_kv)
+    tensor[places, :, :length] = tensor[movers, :, :length]
+    return tensor[:rows]
+
+# %% ../nbs/04_mt3.ipynb #d6fc34d3
 @contextmanager
-def onednn_products(
+def quick_layers(
     network: nn.Module, # any
 ) -> Iterator[None]:
-    "While it lasts, oneDNN multiplies in the linear layers of a float32 network on the CPU; for others it does nothing."
-    layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
-    fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
-    if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
-    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias)
+    "While it lasts, linear layers and norms of a float32 network on the CPU are computed in a quicker way; others as ever."
+    layers = [layer for layer in network.modules() if type(layer) in (nn.Linear, nn.RMSNorm)]
+    if any(layer.weight.device.type != "cpu" or layer.weight.dtype != torch.float32 for layer in layers): layers = []
+    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    for layer in layers:
+        weight = layer.weight.detach()
+        if type(layer) is nn.RMSNorm: layer.forward = partial(_quick_norm, weight, layer.eps)
+        elif onednn: layer.forward = partial(_onednn_forward, weight, layer.bias)
     try: yield
     finally:
         for layer in layers: layer.__dict__.pop("forward", None)
+
+def _quick_norm(weight: torch.Tensor, eps: float, x: torch.Tensor) -> torch.Tensor:
+    return x*(x.square().mean(-1, keepdim=True) + eps).rsqrt()*weight
 
 def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
     if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # one row: the speed of memory decides, not the library
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
-# %% ../nbs/04_mt3.ipynb #d405742c
+# %% ../nbs/04_mt3.ipynb #3879cb31
 def generate(
     network: MT3, # in evaluation mode
     inputs: torch.Tensor, # features (batch, frames, mels)
@@ -373,7 +381,7 @@ def generate(
     "Write the most probable token, again and again, until all rows have ended."
     if max_length > network.config.max_positions:
         raise InstsepError(f"max_length {max_length} is more than the network's {network.config.max_positions} positions")
-    with torch.inference_mode(), onednn_products(network):
+    with torch.inference_mode(), quick_layers(network):
         ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
 
@@ -386,24 +394,22 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
     ids = torch.full((len(inputs), max_length), PAD, device=inputs.device)
     probabilities = torch.ones(ids.shape, device=inputs.device)
     rows = torch.arange(len(inputs), device=inputs.device)  # those still in work
-    ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)  # of these, those that wrote END
     for position in range(1, max_length):
         logits = network.decode(ids[rows, position - 1:position], sound, caches, position - 1)[:, 0]  # (rows, vocabulary)
         scores = logits
         for process in processors: scores = process(ids[rows, :position], scores)
-        chosen = scores.argmax(-1)
-        ids[rows, position] = chosen.masked_fill(ended, PAD)
+        ids[rows, position] = chosen = scores.argmax(-1)
         if with_probabilities:
-            probability = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0]  # (rows,)
-            probabilities[rows, position] = probability.masked_fill(ended, 1.0)
-        ended = ended | (chosen == END)
-        going_on = len(ended) - int(ended.sum())
-        if going_on == 0: break
-        if going_on <= len(ended)//2:
-            kept = (~ended).nonzero()[:, 0]
-            sound = [(keys[kept], values[kept]) for keys, values in sound]
-            for cache in caches: cache.keep(kept)
-            rows, ended = rows[kept], ended[kept]
+            probabilities[rows, position] = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0]
+        ended = chosen == END
+        count = len(rows) - int(ended.sum())
+        if count == 0: break
+        if count < len(rows):  # the last rows take the places of those that have ended
+            places, movers = ended[:count].nonzero()[:, 0], count + (~ended[count:]).nonzero()[:, 0]
+            rows[places] = rows[movers]
+            rows = rows[:count]
+            sound = [tuple(_close_up(tensor, places, movers, count) for tensor in layer) for layer in sound]
+            for cache in caches: cache.close_up(places, movers, count)
     return ids[:, :position + 1], probabilities[:, :position + 1]
 
 # %% ../nbs/04_mt3.ipynb #ea228847
@@ -519,26 +525,6 @@ def _check_fit(expected: dict, found: dict, path: Path) -> None:
             for what, names in problems.items() if names]
     if said: raise InstsepError(f"{path}: does not fit its configuration: {'; '.join(said)}")
 
-# %% ../nbs/04_mt3.ipynb #2aa71248
-FAMILIES = ("piano", "chromatic percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe",
-            "synth lead", "synth pad", "synth effects", "ethnic", "percussive", "sound effects")  # 8 programs each
-DRUMS = "drums"
-
-def instrument_programs(
-    instrument: str | int, # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums" or a program from 0 to 127
-) -> tuple[int, ...]: # programs, the most usual first; none for drums
-    "The General MIDI programs that a name stands for. `InstsepError` where there is none."
-    name = str(instrument).strip().lower()
-    if name == DRUMS: return ()
-    if name.isdigit() and int(name) < 128: return (int(name),)
-    if name in FAMILIES: return tuple(range(8*FAMILIES.index(name), 8*FAMILIES.index(name) + 8))
-    names = [full.lower() for full in PROGRAM_NAMES]
-    exact = [program for program, full in enumerate(names) if full == name]
-    by_word = [program for program, full in enumerate(names) if name and re.search(rf"\b{re.escape(name)}\b", full)]
-    if not by_word: raise InstsepError(f"instrument {instrument!r} is not known; use a General MIDI name or number, "
-                                       f"{DRUMS}, or one of {', '.join(FAMILIES)}")
-    return tuple(exact or by_word)
-
 # %% ../nbs/04_mt3.ipynb #ceeb145a
 class InstrumentMask:
     "A logits processor that lets a network write nothing but some instruments."
@@ -591,29 +577,7 @@ def _windows(blocks: Iterable[np.ndarray], segment_frames: int, overlap_frames: 
             ready, frame = ready[step*HOP:], frame + step
     if len(ready): yield _Window(ready, frame, frame + margin if frame else 0, None)
 
-# %% ../nbs/04_mt3.ipynb #800cbf1b
-class Transcription(list):
-    "The notes of a recording, by onset, and what is known about them."
-    def __init__(self,
-        notes: Sequence[Note] = (), # in any order
-        confidence: Sequence[float] = (), # probability of each note's onset, instrument and pitch, as the network saw it
-        counts: Counts = Counts(0, 0), # tokens that made no sense
-        names: dict[tuple[int, bool], str] | None = None, # (program, is_drum) -> what to call it
-    ):
-        order = sorted(range(len(notes)), key=lambda index: notes[index])
-        super().__init__(notes[index] for index in order)
-        self.confidence = np.array([confidence[index] for index in order])  # (notes,)
-        self.counts = counts
-        self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])
-                      for key in sorted({(note.program, note.is_drum) for note in notes})}
-
-    def by_instrument(self) -> dict[str, list[Note]]:
-        "The notes of each instrument, by name."
-        groups = {}
-        for note in self: groups.setdefault(self.names[note.program, note.is_drum], []).append(note)
-        return groups
-
-# %% ../nbs/04_mt3.ipynb #e43ae354
+# %% ../nbs/04_mt3.ipynb #59ebe0b4
 class Transcriber:
     "A recording in, its notes out."
     def __init__(self,
@@ -633,7 +597,7 @@ class Transcriber:
     ) -> "Transcriber":
         "Load a network and make it ready. `InstsepError` where that fails."
         if name_or_path is None:
-            raise InstsepError("no transcriber's weights come with instsep yet; name some with --model FOLDER, "
+            raise InstsepError("no weights of an MT3 come with instsep; name some with --model FOLDER, "
                                "e.g. the folder with config.json and mt3.pth of kunato/mt3-pytorch")
         return cls(load_mt3(name_or_path, device=pick_device(device), **options), batch_size=batch_size)
 
@@ -652,7 +616,7 @@ class Transcriber:
         config, codec = self.network.config, self.codec
         processors = [InstrumentMask(instruments, codec, config.vocab_size)] if instruments else []
         overlap_frames = round(overlap*config.segment_frames/2)*2
-        blocks, samples = _mono_blocks(audio, sample_rate)
+        blocks, samples = mono_blocks(audio, sample_rate, SAMPLE_RATE)
         windows = _windows(blocks, config.segment_frames, overlap_frames)
         step = (config.segment_frames - overlap_frames)*HOP
         total = samples and 1 + max(0, math.ceil((samples - config.segment_frames*HOP)/step))
@@ -687,24 +651,7 @@ class Transcriber:
             probabilities = [1.0 if place is None else probabilities[place] for place in places]
         decoder.read(first, ids, limit=last, probabilities=probabilities)
 
-# %% ../nbs/04_mt3.ipynb #0da14be2
-def _mono_blocks(audio: str | Path | np.ndarray | torch.Tensor, sample_rate: int | None
-                 ) -> tuple[Iterator[np.ndarray], int | None]:
-    "Sound as blocks (samples,) at 16 kHz, and how many samples there are, if that is known."
-    if isinstance(audio, (str, Path)):
-        reader = AudioReader(audio, sample_rate=SAMPLE_RATE, mono=True)
-        def blocks():
-            with reader: yield from (block[0] for block in reader.blocks(2**18))
-        return blocks(), reader.frames
-    if sample_rate is None: raise InstsepError("a waveform needs its sample_rate")
-    waveform = np.asarray(audio.detach().cpu() if isinstance(audio, torch.Tensor) else audio, dtype=np.float32)
-    if waveform.ndim not in (1, 2) or not waveform.size:
-        raise InstsepError(f"a waveform is (samples,) or (channels, samples), not {waveform.shape}")
-    if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples; repair it")
-    mono = waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdims=True)  # (1, samples)
-    mono = resample(mono, sample_rate, SAMPLE_RATE)[0]
-    return iter([mono]), len(mono)
-
+# %% ../nbs/04_mt3.ipynb #9e0587e3
 def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
     "A transcription, with one program for each instrument that was asked for."
     if not instruments: return Transcription(decoder.notes, decoder.confidence, decoder.counts)
@@ -715,23 +662,3 @@ def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
     notes = [note if note.is_drum else replace(note, program=owner[note.program][1]) for note in decoder.notes]
     names = {(program, False): str(name) for name, program in owner.values() if not str(name).isdigit()}
     return Transcription(notes, decoder.confidence, decoder.counts, names)
-
-# %% ../nbs/04_mt3.ipynb #1c622baa
-def render_stems(
-    notes: Iterable[Note], # in any order, e.g. a `Transcription`
-    soundfont: str | Path | None = None, # `.sf2` or `.sf3`; None: the default one
-    *,
-    sample_rate: int = 44100, # in Hz
-    seconds: float | None = None, # how long each stem shall be; None: to the last note, and a second more
-) -> dict[str, np.ndarray]: # name -> float32 (2, samples), all of one length
-    "Play each instrument's notes by themselves."
-    from instsep.soundfont import Synthesizer
-    transcription = notes if isinstance(notes, Transcription) else Transcription(notes := list(notes), np.ones(len(notes)))
-    end = max((note.offset for note in transcription), default=0.0)
-    samples = round((end + 1.0 if seconds is None else seconds)*sample_rate)
-    stems = {}
-    with Synthesizer(soundfont, sample_rate=sample_rate) as synthesizer:
-        for name, mine in transcription.by_instrument().items():
-            waveform = synthesizer.render(mine, tail=max(1.0, samples/sample_rate - end))[:, :samples]
-            stems[name] = np.pad(waveform, [(0, 0), (0, samples - waveform.shape[1])])  # (2, samples)
-    return stems

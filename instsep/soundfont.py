@@ -225,7 +225,7 @@ def synthesize(
     with Synthesizer(soundfont, sample_rate=sample_rate, gain=gain, reverb=reverb) as synthesizer:
         return synthesizer.render(notes, tail=tail)
 
-# %% ../nbs/reference/soundfont.ipynb #44290438
+# %% ../nbs/reference/soundfont.ipynb #79220100
 def render_stems(
     notes: Iterable[Note],  # in any order, e.g. a `Transcription`
     soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: the default one
@@ -234,7 +234,7 @@ def render_stems(
     seconds: float | None = None,  # how long each stem shall be; None: to the last note, and a second more
 ) -> dict[str, np.ndarray]:  # name -> float32 (2, samples), all of one length
     "Play each instrument's notes by themselves."
-    transcription = notes if hasattr(notes, 'by_instrument') else Transcription(notes := list(notes), np.ones(len(notes)))
+    transcription = notes if isinstance(notes, Transcription) else Transcription(notes := list(notes), np.ones(len(notes)))
     end = max((note.offset for note in transcription), default=0.0)
     samples = round((end + 1.0 if seconds is None else seconds) * sample_rate)
     stems = {}

@@ -14,13 +14,14 @@ FLOORS = [
     {"core", "audio", "notes"},
     {"spectral", "metrics", "tokens", "timbre", "soundfont"},
     {"pieces", "notebank", "invent", "mixtures", "inference"},
-    {"separator", "mt3", "transcription"},
-    {"training", "custom"},
+    {"separator", "mt3", "frames", "transcription"},
+    {"training", "custom", "note_training", "mt3_training"},
     {"errors", "report", "tunings"},  # what looks back at results
     {"cli"},
 ]
 NEVER = {"separator": {"mixtures", "notebank", "invent", "pieces", "mt3"},
-         "mt3": {"mixtures", "notebank", "invent", "pieces", "separator"}}  # a network knows no data set
+         "frames": {"mixtures", "notebank", "invent", "pieces", "mt3"},
+         "mt3": {"mixtures", "notebank", "invent", "pieces", "separator", "frames"}}  # a network knows no data set
 # At the top level of a module: the standard library, and of other packages at most these.
 EVERYWHERE = {"numpy", "torch", "tqdm"}
 TOP_LEVEL = {
@@ -32,6 +33,8 @@ TOP_LEVEL = {
     "mixtures": {"safetensors", "torchaudio"},
     "notebank": {"safetensors", "torchaudio"},
     "training": {"safetensors", "torchaudio", "transformers", "lightning"},
+    "note_training": {"lightning"},
+    "mt3_training": {"safetensors", "transformers", "lightning"},
     "cli": {"typer"},
 }
 
