@@ -130,12 +130,12 @@ def note_targets(
             onset[key, near] = np.maximum(onset[key, near], height)
     return targets
 
-# %% ../nbs/reference/frames.ipynb #1b4e83de
+# %% ../nbs/reference/frames.ipynb #55c4dc7a
 @dataclass
 class PickConfig:
-    "What makes a note of what the network says."
+    "What makes a note of what the network says; measured on validation mixtures (`benchmarks/transcription.py --tune`)."
     onset: float = 0.35   # a peak of the onset's probability counts from here
-    frame: float = 0.4    # a note ends where the frame's probability falls below this
+    frame: float = 0.65   # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
 
 
@@ -162,7 +162,8 @@ def find_ends(
     for one in np.unique(row):
         silent, mine = np.append(np.flatnonzero(~held[one]), frames), np.flatnonzero(row == one)
         first = np.searchsorted(silent, np.floor(begin[mine]) + 2)              # what is silent from the second frame on
-        end[mine] = np.minimum(silent[first.clip(max=len(silent) - 1)], np.append(begin[mine[1:]], frames))
+        ends = silent[first.clip(max=len(silent) - 1)] - 0.5                    # between the last held frame and the first silent one
+        end[mine] = np.minimum(ends, np.append(begin[mine[1:]], frames))
     return np.maximum(end, begin + shortest)
 
 # %% ../nbs/reference/frames.ipynb #e5dac634

@@ -1,0 +1,395 @@
+"""Score a transcriber: unseen pieces with a soundfont heard in training and one never heard, the octave set, recordings.
+
+    OMP_NUM_THREADS=1 python benchmarks/transcription.py --recordings ../shared/reference/recordings \\
+        --basic-pitch ../basic-pitch/bin/python
+
+Beside it stand the same transcriber behind the separator, basic-pitch, and what MT3's tokens and the grid of frames
+would cost a transcriber that never errs. basic-pitch needs an environment of its own, whose python is named here:
+
+    python -m venv ../basic-pitch
+    ../basic-pitch/bin/pip install --no-deps basic-pitch==0.4.0
+    ../basic-pitch/bin/pip install onnxruntime librosa mir_eval pretty_midi resampy "setuptools<81"
+
+A set whose soundfont or folder is not there is left out with a line, and so is basic-pitch. Results go to
+benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on mixtures
+of validation pieces, played by soundfonts heard in training, and the results go to transcription_<name>_tuning.
+"""
+import argparse
+import csv
+import hashlib
+import json
+import math
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from instsep.audio import load, mono_blocks, save
+from instsep.core import atomic_path
+from instsep.frames import DEFAULT_TRANSCRIBER, FrameTranscriber, PickConfig, note_targets, pick_notes
+from instsep.metrics import format_table, note_scores, note_scores_by_instrument
+from instsep.mixtures import DEFAULT_AUGMENTATION, INSTRUMENTS, Gain, Mixtures, soundfont_player
+from instsep.notes import Note, instrument_programs
+from instsep.pieces import PieceBank
+from instsep.separator import Separator
+from instsep.soundfont import default_soundfont, find_soundfonts
+from instsep.tokens import decode, encode, trim_overlaps
+from instsep.transcription import load_transcriber
+
+HEARD, UNHEARD, ALSO_HEARD = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; no model of ours has heard the second
+RATE, TRIO = 44100, ("clarinet", "guitar", "piano")
+PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
+SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
+             multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
+OURS, FIRST, PITCH, CODEC, GRID = "ours", "ours, separated first", "basic-pitch", "tokens, ceiling", "frames, ceiling"
+MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not told apart
+FAMILY = {program: name for name in (*TRIO, "flute") for program in instrument_programs(name)}
+
+
+def family(program: int) -> str:
+    "The instrument that a program stands for: all guitars are one, and so are all pianos."
+    return FAMILY.get(program, f"program {program}")
+
+
+# ---- what is transcribed
+
+@dataclass
+class Item:
+    "A mixture, its stems (1, samples) at 44.1 kHz, and its notes: those that begin in it, cut at its end."
+    set: str
+    name: str
+    kind: str
+    stems: dict[str, np.ndarray]
+    notes: list[Note]
+    mixture: np.ndarray     # (1, samples)
+
+    @property
+    def seconds(self) -> float: return self.mixture.shape[1] / RATE
+
+
+def reference(
+    parts: dict[str, np.ndarray],  # instrument -> (n, 4): onset s, offset s, pitch, velocity
+    seconds: float,
+) -> list[Note]:
+    "Notes that begin in a window and 20 ms or more before its end."
+    return sorted(Note(on, min(off, seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), PROGRAM[name])
+                  for name, notes in parts.items() for on, off, pitch, velocity in np.asarray(notes, float).reshape(-1, 4).tolist()
+                  if 0 <= on < seconds - 0.02)
+
+
+def soundfont_items(label: str, soundfont: Path, pieces, count: int, *, instruments=TRIO, absent: float = 0.2,
+                    augmentation: tuple = (Gain((-3, 3)),), seed: int = 100, **options) -> Iterator[Item]:
+    "Mixtures of the pieces, played exactly, as `separation.py` has them."
+    instances = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in instruments}
+    data = Mixtures(pieces, soundfont_player(soundfont, RATE), instances, instruments=instruments, sample_rate=RATE,
+                    seconds=8.0, absent=absent, augmentation=augmentation, seed=seed, **options)
+    for i in range(count):
+        score, stems = data.item(i)
+        named = {name: stems[k:k + 1] for k, name in enumerate(data.stems) if name != "other" or stems[k].any()}
+        yield Item(label, f"{i:03d}", score.kind, named, reference(score.parts, data.seconds), stems.sum(0, keepdims=True))
+
+
+def recorded_items(label: str, folder: Path, names: tuple[str, ...]) -> Iterator[Item]:
+    "Recordings with their true notes."
+    for path in sorted(p for name in names for p in folder.glob(f"{name}_*/")):
+        about, parts = json.loads((path / "manifest.json").read_text()), {}
+        for stem in about["stems"]:
+            with open(path / stem["notes_csv"], newline="", encoding="utf-8") as file:
+                parts[stem["instrument"]] = np.array([[float(row[key]) for key in ("onset_s", "offset_s", "midi", "velocity")]
+                                                      for row in csv.DictReader(file)])
+        stems = {stem["instrument"]: load(path / stem["stem"], sample_rate=RATE, mono=True)[0] for stem in about["stems"]}
+        mixture = sum(stems.values())
+        yield Item(label, path.name, about["kind"], stems, reference(parts, mixture.shape[1] / RATE), mixture)
+
+
+def soundfonts() -> dict[str, Path]: return {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
+
+
+def all_items(pieces, count: int, recordings: str) -> Iterator[Item]:
+    "Every item of every set that is there."
+    fonts, folder = soundfonts(), Path(recordings)
+    octaves = dict(instruments=("guitar", "piano"), absent=0.0, kinds=dict(octaves=1.0))
+    for label, font, options in (("heard soundfont", HEARD, {}), ("unheard soundfont", UNHEARD, {}),
+                                 ("octaves, heard", HEARD, octaves), ("octaves, unheard", UNHEARD, octaves)):
+        if font in fonts: yield from soundfont_items(label, fonts[font], pieces, count, **options)
+        else: print(f"{label}: {font} is not installed, left out")
+    if not folder.is_dir(): print(f"recordings: {folder} is not there, left out"); return
+    yield from recorded_items("recordings", folder, ("R01", "R02", "R03", "R04"))
+    yield from recorded_items("R05, piano alone", folder, ("R05",))
+    yield from recorded_items("R06, flute and piano", folder, ("R06",))
+
+
+# ---- who transcribes
+
+def separated_first(transcriber, separator: Separator, mixture: np.ndarray) -> list[Note]:
+    "Each stem's notes, of its own instrument only."
+    stems = separator.separate(mixture, RATE)
+    return sorted(note for name in separator.config.instruments
+                  for note in transcriber(stems[name].numpy(), RATE, instruments=[name], progress=False))
+
+
+def through_tokens(notes: list[Note], seconds: float) -> list[Note]:
+    "Notes written as MT3's tokens and read again."
+    return decode(encode(trim_overlaps(notes), math.ceil(16000 * seconds)))[0]
+
+
+def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscriber) -> list[Note]:
+    "Notes as the targets of the frame-wise network, picked from them as from what it says."
+    config, rate = transcriber.network.config, transcriber.network.frame_rate
+    parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(-1, 4)
+             for name in config.instruments]
+    frames = 1 + math.ceil(samples / RATE * rate)
+    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=transcriber.pick)
+    return [Note(on, off, int(pitch), int(velocity), PROGRAM[config.instruments[k]])
+            for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
+
+
+BASIC_PITCH = """
+import json, sys, time
+from basic_pitch import ICASSP_2022_MODEL_PATH
+from basic_pitch.inference import Model, predict
+model = Model(ICASSP_2022_MODEL_PATH)
+paths, out = json.load(sys.stdin), {}
+predict(paths[0], model)                               # what only the first call costs is not counted
+for path in paths:
+    begun = time.process_time()
+    notes = predict(path, model)[2]
+    out[path] = dict(cpu=time.process_time() - begun, notes=[[float(x) for x in note[:4]] for note in notes])
+json.dump(out, open(sys.argv[1], "w"))
+"""
+
+
+class BasicPitch:
+    "basic-pitch in another environment; what it found in a file is kept beside the files."
+    def __init__(self, python: str, folder: Path):
+        self.python, self.folder, self.log = python, folder, folder.with_suffix(".json")
+        self.known = json.loads(self.log.read_text()) if self.log.is_file() else {}
+
+    def path(self, item: Item) -> Path: return self.folder / (hashlib.blake2b(item.mixture.tobytes(), digest_size=12).hexdigest() + ".wav")
+
+    def prepare(self, items: list[Item]) -> None:
+        "Let it hear what it has not heard yet, all in one process."
+        fresh = {self.path(item): item for item in items if self.path(item).name not in self.known}
+        if not fresh: return
+        for path, item in fresh.items(): save(path, item.mixture, RATE, subtype="FLOAT")
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "notes.json"
+            done = subprocess.run([self.python, "-W", "ignore", "-c", BASIC_PITCH, str(result)], input=json.dumps([str(path) for path in fresh]),
+                                  text=True, capture_output=True)
+            if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
+            self.known |= {Path(path).name: found for path, found in json.loads(result.read_text()).items()}
+        with atomic_path(self.log) as temporary: temporary.write_text(json.dumps(self.known))
+        for path in fresh: path.unlink()
+
+    def __call__(self, item: Item) -> tuple[list[Note], float]:  # notes, all of one program; CPU seconds
+        found = self.known[self.path(item).name]
+        return [Note(max(on, 0.0), off, int(pitch), int(np.clip(round(127 * loud), 1, 127)))
+                for on, off, pitch, loud in found["notes"] if off > max(on, 0.0)], found["cpu"]
+
+
+# ---- scores
+
+APART = 64.0  # s, between items that are scored as one; more than any of them lasts
+
+
+def moved(notes: list[Note], seconds: float) -> list[Note]:
+    return [replace(note, onset=note.onset + seconds, offset=note.offset + seconds) for note in notes]
+
+
+def pooled(answers: list[dict]) -> tuple[list[Note], list[Note]]:
+    "All items one after another, far enough apart: true notes, found notes."
+    return tuple([note for i, answer in enumerate(answers) for note in moved(answer[key], i * APART)] for key in ("truth", "found"))
+
+
+def scores(answer: dict) -> dict[str, float]:
+    blind = answer["system"] == PITCH
+    found = note_scores(answer["truth"], answer["found"], granularity=family)
+    return {key: math.nan if blind and key.startswith(MIXED) else value for key, value in found.items()}
+
+
+def summary(answers: list[dict]) -> tuple[list[dict], list[dict]]:
+    "A row per set and system: over all notes together, and mean and median over items."
+    together, each = [], []
+    groups = {}
+    for answer in answers: groups.setdefault((answer["set"], answer["system"]), []).append(answer)
+    for (label, system), mine in groups.items():
+        truth, found = pooled(mine)
+        all_notes = scores(dict(truth=truth, found=found, system=system))
+        head = {"set": label, "system": system, "items": len(mine)}
+        together.append(head | {"notes": len(truth), "found": len(found), "onset precision": all_notes["onset_precision"],
+                                "onset recall": all_notes["onset_recall"]} | {SHORT[key]: all_notes[key] for key in SHORT})
+        each.append(head | {f"{SHORT[key]}, {word}": _over([a["scores"][key] for a in mine], what)
+                            for key in ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1")
+                            for word, what in (("mean", np.mean), ("median", np.median))})
+    return together, each
+
+
+def _over(values: list[float], what) -> float:
+    values = [value for value in values if not math.isnan(value)]
+    return float(what(values)) if values else math.nan
+
+
+def by_instrument(answers: list[dict], system: str) -> list[dict]:
+    "A row per set and instrument, all notes together."
+    table = []
+    for label in dict.fromkeys(a["set"] for a in answers):
+        mine = [a for a in answers if (a["set"], a["system"]) == (label, system)]
+        rows = {row["instrument"]: row for row in note_scores_by_instrument(*pooled(mine), granularity=family)}
+        for name in sorted(rows):
+            row, of = rows[name], lambda notes: [note for note in notes if family(note.program) == name]
+            plays = [a for a in mine if of(a["truth"])]
+            alone = [note_scores_by_instrument(of(a["truth"]), of(a["found"]), granularity=family)[0] for a in plays]
+            invented = [note for a in mine if not of(a["truth"]) for note in of(a["found"])]
+            right = round(row["onset_recall"] * row["n_reference"]) if row["n_reference"] else 0
+            table.append({"set": label, "instrument": name, "items": len(plays), "notes": row["n_reference"],
+                          "onset precision": row["onset_precision"] if plays else math.nan, "onset recall": row["onset_recall"],
+                          "onset F1": row["onset_f1"] if plays else math.nan, "onset+offset F1": row["onset_offset_f1"] if plays else math.nan,
+                          "onset F1, mean": _over([r["onset_f1"] for r in alone], np.mean),
+                          "onset F1, median": _over([r["onset_f1"] for r in alone], np.median), "missed": row["n_reference"] - right,
+                          "false": row["n_estimate"] - right, "of them where it is absent": len(invented)})
+    return table
+
+
+def costs(answers: list[dict]) -> list[dict]:
+    "CPU seconds for a second of sound."
+    groups = {}
+    for answer in answers:
+        if not math.isnan(answer["cpu"]): groups.setdefault(answer["system"], []).append(answer)
+    return [{"system": system, "seconds of sound": round(sum(a["seconds"] for a in mine)),
+             "CPU s per s": sum(a["cpu"] for a in mine) / sum(a["seconds"] for a in mine)} for system, mine in groups.items()]
+
+
+def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_pitch: BasicPitch | None) -> list[dict]:
+    "Who found what in which item."
+    answers = []
+    def answer(item, system, found, cpu=math.nan):
+        row = dict(set=item.set, item=item.name, kind=item.kind, system=system, seconds=item.seconds, cpu=cpu, truth=item.notes, found=list(found))
+        answers.append(row | dict(scores=scores(row)))
+    def timed(item, system, function, *inputs):
+        begun = time.process_time()
+        answer(item, system, function(*inputs), time.process_time() - begun)
+    transcriber(items[0].mixture, RATE, progress=False)                         # what only the first call costs is not counted
+    if basic_pitch: basic_pitch.prepare(items)
+    for item in items:
+        timed(item, OURS, lambda: transcriber(item.mixture, RATE, progress=False))
+        timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
+        if basic_pitch: answer(item, PITCH, *basic_pitch(item))
+        answer(item, CODEC, through_tokens(item.notes, item.seconds))
+        if isinstance(transcriber, FrameTranscriber): answer(item, GRID, through_frames(item.notes, item.mixture.shape[1], transcriber))
+    return answers
+
+
+# ---- thresholds
+
+def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
+    "Mean over validation mixtures, half of them dry and half in rooms, for every pair of thresholds."
+    fonts, heard = soundfonts(), []
+    for font in [name for name in fonts if name.startswith((HEARD, ALSO_HEARD))]:
+        for share, augmentation in (("dry", (Gain((-3, 3)),)), ("in rooms", DEFAULT_AUGMENTATION)):
+            heard += soundfont_items(f"{font}, {share}", fonts[font], pieces, count, augmentation=augmentation, seed=200)
+    print(f"{len(heard)} validation mixtures: " + ", ".join(dict.fromkeys(item.set for item in heard)))
+    names, rate = transcriber.network.config.instruments, transcriber.network.frame_rate
+    said = [np.concatenate(list(transcriber.probabilities(mono_blocks(item.mixture, RATE, transcriber.network.config.sample_rate)[0])), -1)
+            for item in heard]
+    rows, grid = [], np.round(np.arange(0.2, 0.801, 0.05), 2).tolist()
+    for onset in [value for value in grid if value <= 0.6]:
+        for frame in grid:
+            each = []
+            for item, probability in zip(heard, said):
+                notes, who, _ = pick_notes(probability, rate, config=PickConfig(onset=onset, frame=frame))
+                found = [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]]) for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
+                each.append(note_scores(item.notes, found, granularity=family))
+            rows.append({"onset": onset, "frame": frame} | {SHORT[key]: _over([s[key] for s in each], np.mean)
+                        for key in ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1", "frame_f1")})
+    return rows
+
+
+def tuning_text(rows: list[dict], command: str, count: int) -> str:
+    "A grid for what depends on both thresholds, a line for what depends on one, and the best of each."
+    onsets, frames = ({key: sorted({row[key] for row in rows}) for key in ("onset", "frame")}[k] for k in ("onset", "frame"))
+    at = {(row["onset"], row["frame"]): row for row in rows}
+    line = [{"onset": f"{o:.2f}"} | {name: at[o, frames[0]][name] for name in ("onset F1", "multi-instrument onset F1")} for o in onsets]
+    grid = [{"onset \\ frame": f"{o:.2f}"} | {f"{f:.2f}": at[o, f]["multi-instrument F1"] for f in frames} for o in onsets]
+    roll = [{"onset \\ frame": f"{o:.2f}"} | {f"{f:.2f}": at[o, f]["frame F1"] for f in frames} for o in onsets]
+    # the onset's threshold decides which notes there are, the frame's only how long they last
+    onset = max(line, key=lambda row: row["onset F1"] + row["multi-instrument onset F1"])["onset"]
+    best = max((row for row in rows if f"{row['onset']:.2f}" == onset), key=lambda row: row["multi-instrument F1"])
+    return (f"# Thresholds\n\n`{command}`\n\nMeans over {count} mixtures of validation pieces, played by soundfonts heard in training, half of "
+            "them dry and half with the rooms, tone controls and noise of training. Where a note begins depends on the onset's threshold "
+            "alone:\n\n" + format_table(line, digits=3) + "\n\nMulti-instrument F1, which asks for offsets too:\n\n" + format_table(grid, digits=3)
+            + "\n\nFrame F1:\n\n" + format_table(roll, digits=3)
+            + f"\n\nBest: onset {best['onset']:.2f} (sum of the two onset scores), then frame {best['frame']:.2f} (multi-instrument F1): "
+            + ", ".join(f"{name} {best[name]:.3f}" for name in list(best)[2:]) + "\n")
+
+
+# ---- all of it
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_TRANSCRIBER)
+    parser.add_argument("--separator", default="trio")
+    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
+    parser.add_argument("--basic-pitch", metavar="PYTHON", help="of an environment with basic-pitch")
+    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"), help="folder of what basic-pitch hears")
+    parser.add_argument("--tune", action="store_true", help="try thresholds on validation mixtures instead")
+    parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    transcriber, split = load_transcriber(args.model), PieceBank.load(args.pieces).split()
+    out, name = Path(args.out), args.name or Path(args.model).name
+    command = f"OMP_NUM_THREADS=1 python benchmarks/transcription.py --model {args.model} --count {args.count}"
+    if args.tune:
+        rows = tune(transcriber, split["valid"], args.count)
+        fonts = sum(font.startswith((HEARD, ALSO_HEARD)) for font in soundfonts())
+        _write(out / f"transcription_{name}_tuning", tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
+        return
+    basic_pitch = BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch else print("basic-pitch: not named, left out")
+    items = list(all_items(split["test"], args.count, args.recordings))
+    answers = transcribe_all(items, transcriber, Separator.from_pretrained(args.separator), basic_pitch)
+    together, each = summary(answers)
+    instruments, cost = by_instrument(answers, OURS), costs(answers)
+    picked = getattr(transcriber, "pick", None)
+    text = (f"# Transcription: {name}\n\n`{command}{' --basic-pitch PYTHON' if basic_pitch else ''}`\n\n"
+            f"{args.count} mixtures of 8 s for each soundfont ({HEARD} was heard in training, {UNHEARD} was not), pieces that were not trained "
+            "on; octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
+            "its onset within 50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the instrument is right "
+            "too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that went to another instrument. True notes are those "
+            "that begin inside the excerpt. basic-pitch knows no instruments. Ceilings: the true notes through MT3's tokens, or "
+            "through the grid of frames, and back."
+            + (f" Thresholds: onset {picked.onset:g}, frame {picked.frame:g}." if picked else "")
+            + "\n\nAll notes of a set together:\n\n" + format_table(together, digits=3)
+            + "\n\nMean and median over the items of a set:\n\n" + format_table(each, digits=3)
+            + "\n\nOurs by instrument, all notes of a set together; mean and median over the items in which it plays; missed: true notes not found, "
+            "false: notes found where there is none of this instrument:\n\n" + format_table(instruments, digits=3)
+            + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's when it first heard the files:\n\n" + format_table(cost, digits=3) + "\n")
+    about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__, processor=processor(),
+                 thresholds=vars(picked) if picked else None, heard=HEARD, unheard=UNHEARD, pooled=together, items_mean_median=each,
+                 by_instrument=instruments, cost=cost)
+    single = [{key: a[key] for key in ("set", "item", "kind", "system", "seconds", "cpu")} | a["scores"] for a in answers]
+    _write(out / f"transcription_{name}", text, dict(about, items=single))
+
+
+def processor() -> str:
+    "The processor's name, where the system tells it."
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _write(place: Path, text: str, result: dict) -> None:
+    "A table to read and the numbers behind it."
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(place.with_suffix(".md")) as temporary: temporary.write_text(text)
+    with atomic_path(place.with_suffix(".json")) as temporary: temporary.write_text(json.dumps(result, indent=1, default=float))
+    print(text)
+
+
+if __name__ == "__main__": main()
