@@ -325,7 +325,16 @@ def tuning_text(rows: list[dict], command: str, count: int) -> str:
             "alone:\n\n" + format_table(line, digits=3) + "\n\nMulti-instrument F1, which asks for offsets too:\n\n" + format_table(grid, digits=3)
             + "\n\nFrame F1:\n\n" + format_table(roll, digits=3)
             + f"\n\nBest: onset {best['onset']:.2f} (sum of the two onset scores), then frame {best['frame']:.2f} (multi-instrument F1): "
-            + ", ".join(f"{name} {best[name]:.3f}" for name in list(best)[2:]) + "\n")
+            + ", ".join(f"{name} {best[name]:.3f}" for name in list(best)[2:]) + ". A higher threshold for frames ends notes sooner: "
+            "good for ends, bad for frames." + _used(at) + "\n")
+
+
+def _used(at: dict) -> str:
+    "What the thresholds in use come to, where they were tried."
+    used = PickConfig()
+    row = at.get((used.onset, used.frame))
+    return f" In use, between the two: onset {used.onset:g}, frame {used.frame:g}: " + ", ".join(
+        f"{name} {row[name]:.3f}" for name in list(row)[2:]) + "." if row else ""
 
 
 # ---- all of it

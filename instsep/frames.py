@@ -130,12 +130,12 @@ def note_targets(
             onset[key, near] = np.maximum(onset[key, near], height)
     return targets
 
-# %% ../nbs/reference/frames.ipynb #55c4dc7a
+# %% ../nbs/reference/frames.ipynb #61bf1d30
 @dataclass
 class PickConfig:
     "What makes a note of what the network says; measured on validation mixtures (`benchmarks/transcription.py --tune`)."
     onset: float = 0.35   # a peak of the onset's probability counts from here
-    frame: float = 0.65   # a note ends where the frame's probability falls below this
+    frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
 
 

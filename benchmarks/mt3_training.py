@@ -1,0 +1,156 @@
+"""What does fine-tuning do to a small MT3, and what does freezing? The paper's open question, within small budgets.
+
+    python benchmarks/mt3_training.py --bank bank.safetensors --pieces data/pieces.npz
+
+Pretrains `mt3-tiny` on mixtures of clarinet, guitar and piano, then fine-tunes it on the paper's octave set in
+several ways, each from the same weights, for the same processor time, on the same validation segments: everything
+trained, the encoder frozen, all frozen but the last decoder layer, LoRA, and everything trained on more data. Each is
+stopped by the clock, not by its loss.
+
+Goes on where it stopped when it is run again. Checkpoints go to --work; each run's log to
+nbs/results/mt3_training/<run>, the table to benchmarks/results/mt3_training.{json,md}.
+"""
+import argparse
+import copy
+import json
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from instsep.core import atomic_path
+from instsep.metrics import format_table
+from instsep.mt3 import MT3, load_mt3
+from instsep.mt3_training import (HOP, PRESETS, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
+                                  collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
+                                  segment_scores)
+from instsep.notebank import NoteBank
+from instsep.pieces import PieceBank
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LOGS, TABLE = REPOSITORY/"nbs/results/mt3_training", REPOSITORY/"benchmarks/results/mt3_training"
+LAST = "encoder,embeddings,decoder:0-{}"  # the last decoder layer, the norm behind it and the head are left
+WAYS = {  # name: (what to change in the run, train on more data?)
+    "everything": (dict(), False),
+    "encoder frozen": (dict(freeze="encoder"), False),
+    "last decoder layer": (dict(freeze=LAST), False),
+    "lora": (dict(lora=8), False),
+    "more data": (dict(), True),
+}
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about: dict) -> tuple[dict, MT3]:
+    "One run, if it is not finished yet: its row of the table, and the network when it was best."
+    folder = work/name.replace(" ", "_")
+    if (folder/"row.json").is_file(): return json.loads((folder/"row.json").read_text()), load_mt3(folder)
+    dataset, valid = data()
+    print(f"{name}: {plan.minutes:g} minutes", flush=True)
+    module = MT3Module(copy.deepcopy(network), plan)
+    result = fit(module, dataset, valid, folder/"run", progress=sys.stderr.isatty())
+    if result["stopped"]: raise KeyboardInterrupt
+    best = best_network(module, folder/"run")
+    heard = result["steps"]*plan.batch*plan.accumulate*SEGMENT*HOP/SAMPLE_RATE/3600
+    row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard, **segment_scores(best, valid, batch=48))
+    save_network(best, folder)
+    log = LOGS/folder.name
+    log.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder/"run/log.csv", log/"log.csv")
+    settings = json.loads((folder/"run/config.json").read_text())
+    write_json(log/"run.json", dict(about, run=name, train=asdict(plan), config=settings["config"],
+                                    versions=settings["versions"], result=row))
+    write_json(folder/"row.json", row)
+    return row, best
+
+
+def write_json(path: Path, content) -> None:
+    with atomic_path(path) as temporary: temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def note(rows: list[dict]) -> str:
+    "Is the loss still falling at the end, or has it been rising?"
+    if len(rows) < 2: return "looked at once"
+    best = min(rows, key=lambda row: row["valid_loss"])
+    if best is rows[-1]: return "still falling"
+    return f"rose by {rows[-1]['valid_loss'] - best['valid_loss']:.3f} after it"
+
+
+def table_row(name: str, row: dict) -> dict:
+    rows = read_log(LOGS/name.replace(" ", "_"))
+    return {"run": name, "learning rate": f"{row['learning_rate']:g}", "trained weights": row["trainable"],
+            "steps": row["steps"], "CPU s": round(row["cpu_seconds"]), "sound, h": f"{row['hours_heard']:.2f}",
+            "first valid. loss": f"{rows[0]['valid_loss']:.3f}",
+            "min. train loss": f"{row['train_loss']:.3f}", "min. valid. loss": f"{row['valid_loss']:.3f}",
+            "at epoch": f"{row['best_epoch']:.2g} of {row['epochs']:.2g}", "validation": note(rows),
+            "onset F1": f"{row['onset_f1']:.3f}", "by instrument": f"{row['instrument_onset_f1']:.3f}"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", required=True, help="a note bank with clarinets, guitars and pianos")
+    parser.add_argument("--pieces", required=True, help="a piece bank")
+    parser.add_argument("--network", default="mt3-tiny")
+    parser.add_argument("--pretrain-minutes", type=float, default=25, help="of processor time")
+    parser.add_argument("--minutes", type=float, default=2, help="of processor time, for each way of fine-tuning")
+    parser.add_argument("--learning-rates", default="2e-5,2e-4", help="of fine-tuning: the paper's, and ten times that")
+    parser.add_argument("--pretrain-learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=8, help="of pretraining")
+    parser.add_argument("--valid", type=int, default=48, help="validation segments of fine-tuning")
+    parser.add_argument("--bf16", action="store_true", help="products in 16 bits; some CPUs gain by it")
+    parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces)
+    command = ["python benchmarks/mt3_training.py --bank BANK --pieces PIECES"]
+    hidden = "bank", "pieces", "work", "bf16"
+    command += [f"--{name.replace('_', '-')} {value}" for name, value in vars(args).items() if name not in hidden]
+    command = " ".join(command + ["--bf16"]*args.bf16)
+    about = dict(command=command, processor=processor(), bank=repr(bank), pieces=repr(pieces))
+    common, config, rows = dict(bf16=True if args.bf16 else None, clock="cpu", seed=0), config_of(args.network), {}
+
+    torch.manual_seed(0)
+    plan = MT3TrainConfig(steps=10**6, minutes=args.pretrain_minutes, batch=args.batch, epoch=100,
+                          learning_rate=args.pretrain_learning_rate, **common)
+    rows["pretraining"], network = once("pretraining", args.work, MT3(config), plan,
+                                        lambda: pretraining_data(pieces, bank, config), about)
+    valid = octave_data(pieces, bank, config, valid=args.valid)[1]
+    with torch.inference_mode(): loss = network(**collate(valid)).loss.item()
+    before = dict(valid_loss=loss, **segment_scores(network, valid, batch=48))
+    for rate in args.learning_rates.split(","):
+        for way, (changes, more) in WAYS.items():
+            budget = dict(minutes=args.minutes, learning_rate=float(rate))
+            plan = MT3TrainConfig(**PRESETS["finetune"] | budget | common | changes)
+            plan.freeze, name = plan.freeze.format(config.num_decoder_layers - 2), f"{way} {rate}"
+            rows[name] = once(name, args.work, network, plan, lambda: octave_data(
+                pieces, bank, config, more=more, valid=args.valid), about)[0]
+            finish(rows, before, about)
+
+
+def finish(rows: dict, before: dict, about: dict) -> None:
+    "Write the table as far as it goes."
+    write_json(TABLE.with_suffix(".json"), dict(about, before_fine_tuning=before, rows=rows))
+    lines = ["# MT3 trained on one processor core, and fine-tuned in five ways", "", f"`{about['command']}`", "",
+             f"One core of an {about['processor']}; {about['pieces']}; {about['bank']}. Validation losses of the first "
+             "row are of mixtures of all kinds, those of the others of the octave set's two held-out pieces, and the "
+             "two cannot be compared. Losses are in nats per token; an epoch is 100 steps in pretraining and 50 in "
+             "fine-tuning; onset F1 is that of the network with the lowest validation loss on the validation segments, "
+             "whoever plays and by the right instrument. Before fine-tuning, on the octave set, the validation loss is "
+             f"{before['valid_loss']:.3f} and onset F1 {before['onset_f1']:.3f}, {before['instrument_onset_f1']:.3f} "
+             "by the right instrument.", "",
+             format_table([table_row(name, row) for name, row in rows.items()]), ""]
+    if max(row["onset_f1"] for row in rows.values()) < 0.1:
+        lines += ["No network here has learnt to hear: it knows by now which tokens follow which, and hardly a note "
+                  "is right. So the table says how fast a loss falls in so little time, not which way is best.", ""]
+    with atomic_path(TABLE.with_suffix(".md")) as path: path.write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    try: main()
+    except KeyboardInterrupt: sys.exit("stopped; the same command goes on from there")
