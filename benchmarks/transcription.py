@@ -383,7 +383,8 @@ def main():
     about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__, processor=processor(),
                  thresholds=vars(picked) if picked else None, heard=HEARD, unheard=UNHEARD, pooled=together, items_mean_median=each,
                  by_instrument=instruments, cost=cost)
-    single = [{key: a[key] for key in ("set", "item", "kind", "system", "seconds", "cpu")} | a["scores"] for a in answers]
+    single = [{key: a[key] for key in ("set", "item", "kind", "system")} | {key: round(a["scores"][key], 4) for key in SHORT}
+              for a in answers if "ceiling" not in a["system"]]
     _write(out / f"transcription_{name}", text, dict(about, items=single))
 
 

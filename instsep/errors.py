@@ -109,7 +109,7 @@ def judge_notes(
     return sorted(verdicts + _unheard(ours, theirs, free, onset_tolerance), key=lambda v: v.reference) \
         + _extra(ours, theirs, free, onset_tolerance)
 
-# %% ../nbs/05_error_analysis.ipynb #cb60f56c
+# %% ../nbs/05_error_analysis.ipynb #62ed2f4e
 def instrument_of(
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
 ) -> Callable[[Note], Hashable]:
@@ -120,7 +120,7 @@ def instrument_of(
     def name(note):
         if note.is_drum: return "drums"
         found = group(note.program)
-        return PROGRAM_NAMES[found] if isinstance(found, int) and granularity != "flat" else str(found)
+        return PROGRAM_NAMES[found] if isinstance(found, (int, np.integer)) and granularity != "flat" else str(found)
     return name if granularity != "flat" else lambda note: "drums" if note.is_drum else "all"
 
 def _right(reference, estimate, who, onset_tolerance: float, offset_ratio: float) -> list[tuple[int, int]]:
