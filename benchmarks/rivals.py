@@ -1,0 +1,594 @@
+"""Other networks, and one change at a time to ours: the same data, the same seed, the same processor time for each.
+
+    OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 240
+
+Excerpts of training pieces are rendered once, to --cache, which all rows share: once dry, once in rooms, once on a single
+soundfont. Every row draws from them the same crops and mixes in the same order (half of the examples keep the stems of an
+item together, the other half take each stem from another item) and trains on one thread until `--seconds` of processor
+time are spent, the assembling of batches not counted. Each is then scored on mixtures of pieces not trained on, as
+`benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont that was heard in training, on one that was not, in
+rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz, see `instsep.notebank`.
+
+Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run that was
+cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the table again.
+"""
+import argparse
+import json
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from instsep import __version__, separator
+from instsep.audio import resample
+from instsep.core import atomic_path
+from instsep.metrics import format_table, stem_scores
+from instsep.mixtures import Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
+from instsep.notebank import NoteBank
+from instsep.pieces import PieceBank
+from instsep.separator import HarmonicLayer, HarmonicRNN, Separator, SeparatorConfig, network
+from instsep.soundfont import default_soundfont, find_soundfonts
+from instsep.spectral import istft, oracle
+from instsep.training import SeparatorModule, TrainConfig, spectral_loss
+from separation import HEARD, UNHEARD, recording_items, soundfont_items
+
+RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
+ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
+TRIO = ("clarinet", "guitar", "piano")
+STEMS = (*TRIO, "other")
+SETS = ("heard soundfont", "unheard soundfont", "recordings", "heard, in rooms")
+WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0)
+RESULTS = Path(__file__).parent / "results"
+
+
+# ---- networks of others: magnitudes to masks, or, where `hears` says so, waveforms to waveforms
+
+@network
+class OpenUnmix(nn.Module):
+    "The network of the package openunmix (Stöter et al. 2019), one for every stem as there; here trained together."
+    def __init__(self, stems: int, hidden: int = 512, bins: int = 1025, used: int = 768):
+        super().__init__()
+        from openunmix.model import OpenUnmix as Original
+        self.used = used
+        self.each = nn.ModuleList(Original(nb_bins=bins, nb_channels=1, hidden_size=hidden, max_bin=used) for _ in range(stems))
+
+    def prepare(self, magnitudes):  # (any, bins, frames) of mixtures
+        "Mean and deviation of every bin over the data, from which its first layer starts."
+        mean, deviation = (f((0, 2))[:self.used] for f in (magnitudes.mean, magnitudes.std))
+        for one in self.each:
+            one.input_mean.data, one.input_scale.data = -mean, 1 / deviation.clamp_min(1e-4 * deviation.max())
+
+    def forward(self, magnitude):  # (batch, bins, frames) -> (batch, stems, bins, frames)
+        magnitude = magnitude.clamp_min(1e-8)
+        return torch.stack([one(magnitude.unsqueeze(1))[:, 0] for one in self.each], 1) / magnitude.unsqueeze(1)
+
+
+@network
+class WaveUNet(nn.Module):
+    "Waveforms to waveforms: convolutions, every second sample dropped; linear interpolation back (Stoller et al. 2018)."
+    hears = "waveform"
+
+    def __init__(self, stems: int, levels: int = 10, growth: int = 12, down: int = 15, up: int = 5):
+        super().__init__()
+        widths = [growth * (k + 1) for k in range(levels + 1)]
+        layer = lambda a, b, size: nn.Sequential(nn.Conv1d(a, b, size, padding=size // 2), nn.LeakyReLU(0.2))
+        self.levels = levels
+        self.down = nn.ModuleList(layer(a, b, down) for a, b in zip([1, *widths], widths[:-1]))
+        self.bottom = layer(widths[-2], widths[-1], down)
+        self.up = nn.ModuleList(layer(widths[k + 1] + widths[k], widths[k], up) for k in reversed(range(levels)))
+        self.last = nn.Conv1d(widths[0] + 1, stems - 1, 1)
+
+    def forward(self, mixture):  # (batch, samples) -> (batch, stems, samples); the last is what the others leave
+        samples, skips = mixture.shape[-1], []
+        x = whole = nn.functional.pad(mixture, (0, -samples % 2 ** self.levels)).unsqueeze(1)    # (batch, 1, samples)
+        for down in self.down:
+            skips.append(down(x))
+            x = skips[-1][..., ::2]                                             # (batch, channels, samples / 2 ** k)
+        x = self.bottom(x)
+        for up in self.up:
+            x = nn.functional.interpolate(x, scale_factor=2, mode="linear", align_corners=False)
+            x = up(torch.cat([x, skips.pop()], 1))
+        found = self.last(torch.cat([x, whole], 1))                             # (batch, stems - 1, samples)
+        return torch.cat([found, whole - found.sum(1, keepdim=True)], 1)[..., :samples]
+
+
+class DenseBlock(nn.Module):
+    "Convolutions that each hear all before them; gives what the layers added."
+    def __init__(self, inputs: int, growth: int, layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(inputs + k * growth), nn.ReLU(), nn.Conv2d(inputs + k * growth, growth, 3, padding=1))
+            for k in range(layers))
+        self.outputs = growth * layers
+
+    def forward(self, x):  # (batch, channels, bins, frames) -> (batch, growth * layers, bins, frames)
+        added = []
+        for layer in self.layers:
+            added.append(layer(x))
+            x = torch.cat([x, added[-1]], 1)
+        return torch.cat(added, 1)
+
+
+class DenseUNet(nn.Module):
+    "Dense blocks on the way down and up, with skip connections: one band of MMDenseNet."
+    def __init__(self, inputs: int, growth: int, layers: int, scales: int):
+        super().__init__()
+        self.first = nn.Conv2d(1, inputs, 3, padding=1)
+        self.down, self.rise, self.up, skips = nn.ModuleList(), nn.ModuleList(), nn.ModuleList(), []
+        channels = inputs
+        for _ in range(scales):
+            self.down.append(DenseBlock(channels, growth, layers))
+            skips.append(self.down[-1].outputs)
+            channels = skips[-1]
+        self.bottom = DenseBlock(channels, growth, layers)
+        for skip in reversed(skips):
+            self.rise.append(nn.ConvTranspose2d(self.bottom.outputs, self.bottom.outputs, 2, stride=2))
+            self.up.append(DenseBlock(self.bottom.outputs + skip, growth, layers))
+        self.outputs = self.bottom.outputs
+
+    def forward(self, x):  # (batch, 1, bins, frames) -> (batch, outputs, bins, frames)
+        x, skips = self.first(x.contiguous(memory_format=torch.channels_last)), []
+        for down in self.down:
+            skips.append(down(x))
+            x = nn.functional.avg_pool2d(skips[-1], 2)
+        x = self.bottom(x)
+        for rise, up in zip(self.rise, self.up): x = up(torch.cat([rise(x), skips.pop()], 1))
+        return x
+
+
+@network
+class MMDenseNet(nn.Module):
+    "Dense blocks at several scales, for the lower half, the upper half and all of the spectrum (Takahashi and Mitsufuji 2017)."
+    def __init__(self, stems: int, used: int = 768, growth: tuple[int, ...] = (8, 3, 4), layers: int = 3, scales: int = 3):
+        super().__init__()
+        self.used, self.multiple = used, 2 ** scales
+        self.low, self.high, self.full = (DenseUNet(16, k, layers, scales) for k in growth)
+        self.alike = nn.Conv2d(self.high.outputs, self.low.outputs, 1)          # as many channels above as below
+        self.join = DenseBlock(self.low.outputs + self.full.outputs, growth[2], layers)
+        self.last = nn.Conv2d(self.join.outputs, stems, 1)
+
+    def forward(self, magnitude):  # (batch, bins, frames) -> (batch, stems, bins, frames)
+        frames = magnitude.shape[-1]
+        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.used], (0, -frames % self.multiple))).unsqueeze(1)
+        low, high = x.split(self.used // 2, 2)                                  # (batch, 1, used / 2, frames)
+        bands = torch.cat([self.low(low), self.alike(self.high(high))], 2)      # (batch, channels, used, frames)
+        x = self.last(self.join(torch.cat([bands, self.full(x)], 1)))[..., :frames]
+        return separator._extend(x.softmax(1), magnitude.shape[1])
+
+
+@network
+class SmallHDemucs(nn.Module):
+    "Hybrid Demucs (Défossez 2021) of torchaudio: a waveform and a complex spectrogram branch that meet in the middle."
+    hears = "waveform"
+
+    def __init__(self, stems: int, channels: int = 12, depth: int = 6, n_fft: int = 2048):
+        super().__init__()
+        from torchaudio.models import HDemucs
+        self.body = HDemucs([str(k) for k in range(stems)], audio_channels=1, channels=channels, nfft=n_fft, depth=depth)
+
+    def forward(self, mixture):  # (batch, samples) -> (batch, stems, samples)
+        return self.body(mixture.unsqueeze(1))[:, :, 0]
+
+
+# ---- ours, with something left out
+
+@network
+class NoOvertones(HarmonicRNN):
+    "HarmonicRNN whose bands hear their two neighbours and nothing at their harmonics."
+    def __init__(self, stems: int, **options):
+        with patch.object(separator, "OVERTONES", ()): super().__init__(stems, **options)
+
+
+class NoSummaryLayer(HarmonicLayer):
+    "A `HarmonicLayer` in which no band knows of the frame as a whole."
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        del self.pool, self.spread, self.whole
+
+    def forward(self, x):
+        y = self.norm_mix(x)
+        narrow = self.narrow(y)
+        x = x + self.mix(torch.cat([y, *(separator._shifted(narrow, shift) for shift in self.shifts)], -1))
+        y = self.norm_time(x)
+        return x + self.back(self.time(y.flatten(0, 1))[0].unflatten(0, y.shape[:2]))
+
+
+@network
+class NoSummary(HarmonicRNN):
+    "HarmonicRNN without the frame's summary."
+    def __init__(self, stems: int, **options):
+        with patch.object(separator, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
+
+
+# ---- rows
+
+@dataclass
+class Row:
+    "One network and how it is trained."
+    name: str
+    change: str
+    network: str = "HarmonicRNN"
+    options: dict = field(default_factory=dict)
+    kind: str = "rival"                                  # or experiment: what changes against HarmonicRNN
+    data: str = "rooms"                                  # which of the caches: rooms, dry, one
+    loss: str = "decibel"                                # or l1, mse, si-sdr
+    seconds: float = SECONDS                             # of an example
+    batch: int = BATCH
+    learning_rate: float = LEARNING_RATE
+    resolutions: tuple[int, ...] = ()                    # of `TrainConfig`
+    seed: int = SEED
+
+
+def experiment(name, change, **settings): return Row(name, change, kind="experiment", **settings)
+
+
+ROWS = [
+    Row("HarmonicRNN", "ours"),
+    Row("MaskRNN", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 layers of 384, softmax masks",
+        "MaskRNN"),
+    Row("RepairedUNet", "the paper's U-Net, made to give masks", "RepairedUNet"),
+    Row("HDemucs", "torchaudio's, 12 channels instead of 48", "SmallHDemucs"),
+    Row("HDemucs, 3e-4", "the same at its authors' learning rate", "SmallHDemucs", learning_rate=3e-4),
+    Row("Wave-U-Net", "10 levels, 12 more filters each, instead of 12 and 24", "WaveUNet"),
+    Row("MMDenseNet", "growth 8, 3 and 4, 3 layers, 3 scales", "MMDenseNet"),
+    Row("BandSplitRNN", "BSRNN's idea, bands and widths for a processor core", "BandSplitRNN"),
+    Row("openunmix", "the package's network, one of 512 for each stem", "OpenUnmix"),
+    experiment("rooms off", "trained on dry mixtures only", data="dry"),
+    experiment("one soundfont", f"trained on {HEARD} only", data="one"),
+    experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
+    experiment("loss: L1", "relative L1 distance of complex spectrograms", loss="l1"),
+    experiment("loss: MSE", "the paper's: mean squared error of magnitudes", loss="mse"),
+    experiment("loss: SI-SDR", "minus the SI-SDR of the waveforms of what sounds", loss="si-sdr"),
+    experiment("loss: multi-resolution", "the same loss at frames of 23, 93 and 372 ms, too", resolutions=(512, 2048, 8192)),
+    experiment("segment 2 s", "twice as many, half as long", seconds=2.0, batch=4),
+    experiment("segment 8 s", "half as many, twice as long", seconds=8.0, batch=1),
+    experiment("no harmonic shifts", "bands hear their neighbours, not their harmonics", network="NoOvertones"),
+    experiment("no frame summary", "bands know nothing of the frame as a whole", network="NoSummary"),
+    experiment("width 24", "instead of 32", options=dict(width=24)),
+    experiment("width 48", "instead of 32", options=dict(width=48)),
+    experiment("2 layers", "instead of 3", options=dict(layers=2)),
+    experiment("4 layers", "instead of 3", options=dict(layers=4)),
+]
+
+
+# ---- data
+
+def render_training(folder, bank, pieces):
+    "Paths of the caches `rooms`, `dry` and `one`, int16 (items, stems, samples): the same pieces, notes and tone controls in all three."
+    paths = {name: folder / f"{name}.npy" for name in ("rooms", "dry", "one")}
+    if all(path.exists() for path in paths.values()): return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = dict(instruments=TRIO, sample_rate=RATE, seconds=ITEM_SECONDS, absent=0.2, other=0.15,
+                    augmentation=(Equaliser(0.5, 3.0), Gain()), seed=SEED)
+    several = balanced(bank, WEIGHTS)
+    single = {name: own for name in several if (own := [i for i in bank.of(name) if i.split("/")[0] == HEARD])}
+    sets = {name: Mixtures(pieces, bank_player(bank), own, **settings) for name, own in (("several", several), ("one", single))}
+    stored = {name: np.zeros((ITEMS, len(STEMS), int(ITEM_SECONDS * RATE)), np.int16) for name in paths}
+    to_int = lambda stems: np.round(stems / max(1.0, np.abs(stems).max() / 0.95) * 32767).astype(np.int16)
+    for i in range(ITEMS):
+        stems = {name: data.item(i)[1] for name, data in sets.items()}
+        made = dict(dry=stems["several"], rooms=Room()(stems["several"], RATE, np.random.default_rng([SEED, i, 2])),
+                    one=Room()(stems["one"], RATE, np.random.default_rng([SEED, i, 2])))
+        for name, waves in made.items(): stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
+    for name, path in paths.items():
+        with atomic_path(path) as tmp: np.save(tmp, stored[name])
+    return paths
+
+
+def example(cache, rng, seconds):
+    "Stems (stems, samples): a crop of one item, or each stem from another, at gains of their own."
+    length, items = int(seconds * RATE), len(cache)
+    while True:
+        together = rng.random() < 0.5
+        chosen = [int(rng.integers(items))] * len(STEMS) if together else rng.integers(items, size=len(STEMS))
+        last = cache.shape[2] - length
+        starts = [int(rng.integers(last + 1))] * len(STEMS) if together else rng.integers(last + 1, size=len(STEMS))
+        stems = np.stack([cache[i, k, s:s + length] for k, (i, s) in enumerate(zip(chosen, starts))]).astype(np.float32) / 32767
+        stems *= 10 ** (rng.uniform(-4, 4, (len(STEMS), 1)) / 20)
+        if np.square(stems.sum(0)).mean() > 1e-6: return stems
+
+
+def batch_of(cache, row, step):
+    rng = np.random.default_rng([row.seed, step])
+    return torch.from_numpy(np.stack([example(cache, rng, row.seconds) for _ in range(row.batch)]).astype(np.float32))
+
+
+def render_tests(folder, pieces, recordings, count):
+    "Each set: a list of stems (instruments, samples), and the scores of its oracle."
+    path, fonts = folder / f"tests_{count}.npz", {p.stem: p for p in [*find_soundfonts(), default_soundfont()]}
+    if not path.exists():
+        made, length = {}, int(TEST_SECONDS * RATE)
+        for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
+            if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
+            for i, (_, _, stems) in enumerate(soundfont_items(fonts[font], pieces, count, TRIO)):
+                made[f"{label}|{i}"] = resample(np.concatenate([stems[name] for name in TRIO]), 44100, RATE)[:, :length]
+        for i in range(count):
+            if (stems := made.get(f"heard soundfont|{i}")) is not None:
+                made[f"heard, in rooms|{i}"] = Room(p=1.0)(stems, RATE, np.random.default_rng([SEED, i, 4]))
+        if Path(recordings).is_dir():
+            for name, _, stems in recording_items(recordings):
+                if name[:3] not in ("R01", "R02", "R03", "R04"): continue
+                silence = np.zeros_like(next(iter(stems.values())))
+                made[f"recordings|{name[:3]}"] = resample(np.concatenate([stems.get(k, silence) for k in TRIO]), 44100, RATE)
+        else: print(f"recordings: {recordings} is not there, left out")
+        with atomic_path(path) as tmp: np.savez(tmp, **{k: v.astype(np.float32) for k, v in made.items()})
+    stored = np.load(path)
+    sets = {label: [stored[key] for key in stored.files if key.split("|")[0] == label] for label in SETS}
+    return {label: items for label, items in sets.items() if items}
+
+
+# ---- training
+
+class RivalSeparator(Separator):
+    "A `Separator` whose network may also hear waveforms."
+    def estimate(self, mixture):  # (batch, samples) -> complex (batch, stems, bins, frames), waveforms or None
+        if getattr(self.network, "hears", "magnitude") == "waveform":
+            waves = self.waves(mixture)
+            return self.spectrogram(waves), waves
+        spec = self.spectrogram(mixture)[:, None]                               # (batch, 1, bins, frames)
+        return self.masks(spec) * spec, None
+
+    def waves(self, mixture):  # (batch, samples) -> (batch, stems, samples)
+        loudness = mixture.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-4)
+        return self.network(mixture / loudness) * loudness[:, None]
+
+    def forward(self, waveform):  # (batch, channels, samples) -> (batch, stems, channels, samples)
+        if getattr(self.network, "hears", "magnitude") == "magnitude": return super().forward(waveform)
+        return torch.stack([self.waves(channel) for channel in waveform.unbind(1)], 2)
+
+
+class RivalModule(SeparatorModule):
+    "`SeparatorModule` with the losses of the rows; the one of the package where the row does not say otherwise."
+    def __init__(self, config, train, kind):
+        super().__init__(config, train)
+        self.kind = kind
+        self.model = RivalSeparator(config)
+        self.ema = RivalSeparator(config).requires_grad_(False).eval()
+        self.ema.load_state_dict(self.model.state_dict())
+
+    def loss(self, model, batch):
+        stems = batch["stems"]                                                  # (batch, stems, samples)
+        if self.kind == "decibel" and getattr(model.network, "hears", "magnitude") == "magnitude": return super().loss(model, batch)
+        mixture = stems.sum(1)
+        estimate, waves = model.estimate(mixture)
+        if self.kind == "si-sdr":
+            c = model.config
+            waves = istft(estimate * (c.n_fft / 2), c.n_fft, c.hop, stems.shape[-1]) if waves is None else waves
+            return -si_sdr_of(waves, stems)[stems.square().mean(-1) > 1e-7].mean()
+        reference = model.spectrogram(stems)
+        if self.kind == "decibel": return spectral_loss(estimate, reference)
+        if self.kind == "l1": return ((estimate - reference).abs().mean((1, 2, 3)) / reference.sum(1).abs().mean((1, 2))).mean()
+        power = reference.sum(1).abs().square().mean((1, 2))                    # "mse": of mixtures brought to one level
+        return ((estimate.abs() - reference.abs()).square().mean((1, 2, 3)) / power).mean()
+
+
+def si_sdr_of(estimate, reference):
+    "(..., samples) -> (...) in dB, differentiable."
+    scale = (estimate * reference).sum(-1, keepdim=True) / reference.square().sum(-1, keepdim=True).clamp_min(1e-8)
+    target = scale * reference
+    return 10 * torch.log10((target.square().sum(-1) + 1e-8) / ((estimate - target).square().sum(-1) + 1e-8))
+
+
+@contextmanager
+def counted(total):
+    "Adds the processor seconds spent inside to total[0]."
+    begun = time.process_time()
+    yield
+    total[0] += time.process_time() - begun
+
+
+def train(row, cache, budget):
+    "Until `budget` processor seconds are spent on training: the averaged weights' separator, and what it took."
+    torch.manual_seed(row.seed)
+    config = SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
+    settings = TrainConfig(steps=10 ** 9, minutes=budget / 60, batch=row.batch, learning_rate=row.learning_rate,
+                           resolutions=row.resolutions, seed=row.seed)
+    module = RivalModule(config, settings, row.loss)
+    if hasattr(module.model.network, "prepare"):
+        spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0] for k in range(32)])).abs()
+        for model in (module.model, module.ema): model.network.prepare(spec / separator.level(spec))
+    made = module.configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    data, spent, step, losses, curve = [0.0], [0.0], 0, [], []
+    module.model.train()
+    while spent[0] < budget:
+        with counted(data): stems = batch_of(cache, row, step)
+        with counted(spent):
+            with torch.autocast("cpu", torch.bfloat16): loss = module.loss(module.model, dict(stems=stems))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.model.parameters(), settings.clip)
+            optimizer.step()
+            step, decay = step + 1, min(settings.ema, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for averaged, current in zip(module.ema.parameters(), module.model.parameters()): averaged.lerp_(current, 1 - decay)
+            losses.append(loss.item())
+        module.seconds = spent[0]
+        scheduler.step()
+        if spent[0] > budget * (len(curve) + 1) / 12:
+            curve.append(round(float(np.mean(losses)), 3)); losses = []
+    for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)    # of batch normalisation
+    return module.ema.eval(), dict(train_cpu_seconds=round(spent[0], 1), data_cpu_seconds=round(data[0], 1), steps=step,
+                                   audio_hours=round(step * row.batch * row.seconds / 3600, 2), curve=curve)
+
+
+# ---- what it costs and what it gives
+
+def recurrent_macs(module, inputs, output):
+    "Multiplications of an LSTM: per step and direction 4 * hidden * (inputs + hidden)."
+    steps = inputs[0].shape[0] * inputs[0].shape[1]
+    per_step = sum(w.numel() for name, w in module.named_parameters() if name.startswith("weight"))
+    module.counted += steps * per_step
+
+
+def gmac_per_second(model, seconds=4):
+    "Multiply-adds per second of audio, in billions: what PyTorch counts, and by hand LSTMs, which it does not; no Fourier transforms."
+    recurs = [m for m in model.modules() if isinstance(m, nn.LSTM)]
+    handles = [m.register_forward_hook(recurrent_macs) for m in recurs]
+    for m in recurs: m.counted = 0
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter: model(0.1 * torch.randn(1, 1, seconds * RATE))
+    for handle in handles: handle.remove()
+    inside = sum(v for name, v in counter.get_flop_counts()["Global"].items() if "lstm" in str(name) or "rnn" in str(name))
+    assert not inside, "this PyTorch counts LSTMs by itself"
+    return (counter.get_total_flops() / 2 + sum(m.counted for m in recurs)) / seconds / 1e9
+
+
+def cpu_per_second(model, seconds=12):
+    "Processor seconds per second of mono audio at 22050 Hz, waveform to waveforms: the median of three."
+    mixture, times = 0.1 * torch.randn(1, 1, seconds * RATE), []
+    with torch.inference_mode():
+        for _ in range(4):
+            begun = time.process_time()
+            model(mixture)
+            times.append(time.process_time() - begun)
+    return float(np.median(times[1:])) / seconds
+
+
+def improvements(estimates, stems):
+    "SI-SDR improvement of every stem that sounds beside another one, and leakage of those that do not, in dB."
+    scored = stem_scores(dict(zip(TRIO, estimates)), dict(zip(TRIO, stems)), stems.sum(0))
+    several = sum(bool(s.any()) for s in stems) > 1
+    return ([r["si_sdr_improvement"] for r in scored if several and np.isfinite(r["si_sdr_improvement"])],
+            [r["leakage"] for r in scored if np.isfinite(r["leakage"])])
+
+
+def evaluate(separate, sets):
+    "n, mean, median of the improvement, mean leakage, and the improvements one by one, for each set."
+    out = {}
+    for label, items in sets.items():
+        both = [improvements(separate(stems), stems) for stems in items]
+        gains, leaks = (np.array([x for pair in both for x in pair[k]]) for k in (0, 1))
+        out[label] = dict(n=len(gains), mean=round(float(gains.mean()), 2), median=round(float(np.median(gains)), 2),
+                          leakage=round(float(leaks.mean()), 1) if len(leaks) else None, gains=[round(float(x), 2) for x in gains])
+    return out
+
+
+def separate_with(model):
+    def separate(stems):
+        with torch.inference_mode(): return model(torch.from_numpy(stems.sum(0))[None, None])[0, :len(TRIO), 0].numpy()
+    return separate
+
+
+def ideal(stems): return oracle(stems.sum(0), stems, n_fft=2048, hop=512).numpy()
+
+
+# ---- results
+
+def keep(path, about, entry, name):
+    "Add to what is on disk, which another process may have added to since."
+    log = json.loads(path.read_text()) if path.exists() else dict(rows={})
+    log |= about
+    log["rows"][name] = entry
+    with atomic_path(path) as tmp: tmp.write_text(json.dumps(log, indent=1) + "\n")
+    return log
+
+
+def cells(scores):
+    of = lambda s: f"{s['mean']:+.1f} / {s['median']:+.1f}"
+    return {f"{label} ({scores[label]['n']})": of(scores[label]) for label in SETS if label in scores}
+
+
+def line_of(row, entry, first):
+    "A line of the table; its first column is called `first`."
+    return {first: row.name, "what": row.change, "parameters": f"{entry['parameters'] / 1e6:.2f} M", "GMAC/s": f"{entry['gmac_per_s']:.2f}",
+            "CPU s/s": f"{entry['cpu_s_per_s']:.3f}", "training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}",
+            "steps": entry["steps"], **cells(entry["scores"])}
+
+
+def tables_of(log):
+    "The networks with mixture and oracle, and the experiments with what they are to be compared with."
+    of = lambda kind, first: [line_of(row, log["rows"][row.name], first) for row in ROWS if row.kind == kind and row.name in log["rows"]]
+    networks, changes = of("rival", "network"), of("experiment", "change")
+    if networks:
+        blank = dict.fromkeys(list(networks[0])[2:], "")
+        networks += [{**blank, "network": "mixture", "what": "nothing done", **dict.fromkeys(cells(log["oracle"]), "0 / 0")},
+                     {**blank, "network": "oracle", "what": "ideal ratio mask, the mixture's phase", **cells(log["oracle"])}]
+    if changes and ROWS[0].name in log["rows"]:
+        changes.insert(0, line_of(ROWS[0], log["rows"][ROWS[0].name], "change") | {"what": "as above"})
+    return networks, changes
+
+
+def write_table(path, log):
+    networks, changes = tables_of(log)
+    text = f"""# Rivals and experiments
+
+`{log['command']}` on {log['machine']}, one thread; torch {log['torch']}.
+
+Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces ({log['audio_minutes']:.0f} minutes, drawn from and mixed
+anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x {SECONDS:g} s unless
+the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), backward and
+optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. A few minutes each: the table tells who learns most from a
+little, not where each would end.
+
+SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n above); {log['count']} mixtures
+of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Heard soundfont: {HEARD}; unheard: {UNHEARD}; in rooms: the mixtures of the heard
+soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per second of audio;
+CPU s/s: processor seconds per second of mono audio at 22050 Hz.
+
+## Networks
+
+{format_table(networks)}
+"""
+    if changes: text += f"\n## HarmonicRNN, one change a row\n\n{format_table(changes)}\n"
+    with atomic_path(path) as tmp: tmp.write_text(text)
+
+
+def machine_name():
+    "The processor's name."
+    try: return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    except (OSError, StopIteration): return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", help="note bank to train on, 22050 Hz; needed until the cache is there")
+    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--cache", default="data/rivals", help="folder for what is rendered once")
+    parser.add_argument("--seconds", type=float, default=240, help="processor seconds of training for each row")
+    parser.add_argument("--count", type=int, default=20, help="mixtures per soundfont")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="NAME", help="these rows, in this order")
+    parser.add_argument("--list", action="store_true", help="name the rows and end")
+    parser.add_argument("--table", action="store_true", help="write the table of what is there and end")
+    parser.add_argument("--out", default=str(RESULTS))
+    args = parser.parse_args()
+    path = Path(args.out) / "rivals.json"
+    if args.list: return print("\n".join(f"{row.kind:11} {row.name}: {row.change}" for row in ROWS))
+    if args.table: return write_table(path.with_suffix(".md"), json.loads(path.read_text()))
+    torch.set_num_threads(1)
+    folder, pieces = Path(args.cache), PieceBank.load(args.pieces).split()
+    bank = None if (folder / "one.npy").exists() else NoteBank.load(args.bank)
+    caches = render_training(folder, bank, pieces["train"])
+    sets = render_tests(folder, pieces["test"], args.recordings, args.count)
+    done = json.loads(path.read_text()) if path.exists() else {}
+    if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
+        parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
+    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=machine_name(),
+                 torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
+                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=HEARD, unheard=UNHEARD, oracle=done.get("oracle") or evaluate(ideal, sets))
+    for row in (next(row for row in ROWS if row.name == name) for name in args.only):
+        if path.exists() and row.name in json.loads(path.read_text())["rows"]: continue
+        try: model, took = train(row, np.load(caches[row.data]), args.seconds)
+        except ImportError as e: print(f"{row.name}: left out ({e})"); continue
+        begun = time.process_time()
+        entry = dict(asdict(row), parameters=sum(p.numel() for p in model.parameters()), gmac_per_s=round(gmac_per_second(model), 4),
+                     cpu_s_per_s=round(cpu_per_second(model), 4), **took, scores=evaluate(separate_with(model), sets))
+        entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
+        log = json.loads(path.read_text()) if path.exists() else dict(rows={})
+        about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
+        log = keep(path, about, entry, row.name)
+        write_table(path.with_suffix(".md"), log)
+        print(f"{row.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, {entry['parameters'] / 1e6:.2f} M, {entry['gmac_per_s']:.2f} GMAC/s, "
+              f"{entry['cpu_s_per_s']:.3f} CPU s/s; " + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+
+
+if __name__ == "__main__": main()
