@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
            'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions',
-           'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'quick_layers',
+           'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'onednn_products',
            'generate', 'load_mt3', 'InstrumentMask', 'Transcriber']
 
 # %% ../nbs/04_mt3.ipynb #f74c806a
@@ -169,7 +169,7 @@ def fixed_positions(
     angles = torch.arange(length, dtype=torch.float64)[:, None]*10000**-exponents  # (length, d_model/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
-# %% ../nbs/04_mt3.ipynb #aee37ff3
+# %% ../nbs/04_mt3.ipynb #d01c59b6
 def _linear(inputs: int, outputs: int, std: float | None = None) -> nn.Linear:
     "A linear layer without bias; as in T5, its first weights are small enough to keep the size of what passes through."
     linear = nn.Linear(inputs, outputs, bias=False)
@@ -193,11 +193,9 @@ class Attention(nn.Module):
         return self.split(self.k(x)), self.split(self.v(x))
 
     def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        queries = self.split(self.q(x))  # (batch, heads, time, d_kv)
-        if x.shape[1] == 1 and x.device.type == "cpu" and not self.training:  # quicker than the line below for one query
-            heads = (queries @ keys.mT).softmax(-1) @ values
-        else: heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=1.0,
-                                                     dropout_p=self.dropout_rate if self.training else 0.0)
+        heads = F.scaled_dot_product_attention(
+            self.split(self.q(x)), keys, values, is_causal=causal, scale=1.0,
+            dropout_p=self.dropout_rate if self.training else 0.0)  # (batch, heads, time, d_kv)
         return self.o(heads.transpose(1, 2).flatten(-2))  # (batch, time, d_model)
 
 # %% ../nbs/04_mt3.ipynb #f3f5964d
@@ -316,7 +314,7 @@ class MT3(PreTrainedModel):
         "Load a network; see `load_mt3`."
         return load_mt3(name_or_path, cls=cls, **options)
 
-# %% ../nbs/04_mt3.ipynb #00ee3723
+# %% ../nbs/04_mt3.ipynb #ecf68754
 class KeyValueCache:
     "Keys and values of the tokens so far, in room that is reserved at the start."
     def __init__(self,
@@ -336,40 +334,33 @@ class KeyValueCache:
         self.length += 1
         return self.keys[:, :, :self.length], self.values[:, :, :self.length]
 
-    def close_up(self, places: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
-        "Let the rows `movers` take the `places` of others, and go on with the first `rows`."
-        self.keys, self.values = (_close_up(tensor, places, movers, rows, self.length) for tensor in (self.keys, self.values))
+    def keep(self, rows: torch.Tensor) -> None:
+        "Go on with some of the rows."
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_empty(len(rows), *old.shape[1:])
+            new[:, :, :self.length] = old[rows, :, :self.length]
+            setattr(self, name, new)
 
-def _close_up(tensor: torch.Tensor, places: torch.Tensor, movers: torch.Tensor, rows: int, length: int | None = None
-              ) -> torch.Tensor:  # (rows, heads, time, d_kv)
-    tensor[places, :, :length] = tensor[movers, :, :length]
-    return tensor[:rows]
-
-# %% ../nbs/04_mt3.ipynb #d6fc34d3
+# %% ../nbs/04_mt3.ipynb #ce2ff2c1
 @contextmanager
-def quick_layers(
+def onednn_products(
     network: nn.Module, # any
 ) -> Iterator[None]:
-    "While it lasts, linear layers and norms of a float32 network on the CPU are computed in a quicker way; others as ever."
-    layers = [layer for layer in network.modules() if type(layer) in (nn.Linear, nn.RMSNorm)]
-    if any(layer.weight.device.type != "cpu" or layer.weight.dtype != torch.float32 for layer in layers): layers = []
-    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    for layer in layers:
-        weight = layer.weight.detach()
-        if type(layer) is nn.RMSNorm: layer.forward = partial(_quick_norm, weight, layer.eps)
-        elif onednn: layer.forward = partial(_onednn_forward, weight, layer.bias)
+    "While it lasts, oneDNN multiplies in the linear layers of a float32 network on the CPU; for others it does nothing."
+    layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
+    fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
+    if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
+    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias)
     try: yield
     finally:
         for layer in layers: layer.__dict__.pop("forward", None)
-
-def _quick_norm(weight: torch.Tensor, eps: float, x: torch.Tensor) -> torch.Tensor:
-    return x*(x.square().mean(-1, keepdim=True) + eps).rsqrt()*weight
 
 def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
     if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # one row: the speed of memory decides, not the library
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
-# %% ../nbs/04_mt3.ipynb #3879cb31
+# %% ../nbs/04_mt3.ipynb #d405742c
 def generate(
     network: MT3, # in evaluation mode
     inputs: torch.Tensor, # features (batch, frames, mels)
@@ -381,7 +372,7 @@ def generate(
     "Write the most probable token, again and again, until all rows have ended."
     if max_length > network.config.max_positions:
         raise InstsepError(f"max_length {max_length} is more than the network's {network.config.max_positions} positions")
-    with torch.inference_mode(), quick_layers(network):
+    with torch.inference_mode(), onednn_products(network):
         ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
 
@@ -394,22 +385,24 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
     ids = torch.full((len(inputs), max_length), PAD, device=inputs.device)
     probabilities = torch.ones(ids.shape, device=inputs.device)
     rows = torch.arange(len(inputs), device=inputs.device)  # those still in work
+    ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)  # of these, those that wrote END
     for position in range(1, max_length):
         logits = network.decode(ids[rows, position - 1:position], sound, caches, position - 1)[:, 0]  # (rows, vocabulary)
         scores = logits
         for process in processors: scores = process(ids[rows, :position], scores)
-        ids[rows, position] = chosen = scores.argmax(-1)
+        chosen = scores.argmax(-1)
+        ids[rows, position] = chosen.masked_fill(ended, PAD)
         if with_probabilities:
-            probabilities[rows, position] = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0]
-        ended = chosen == END
-        count = len(rows) - int(ended.sum())
-        if count == 0: break
-        if count < len(rows):  # the last rows take the places of those that have ended
-            places, movers = ended[:count].nonzero()[:, 0], count + (~ended[count:]).nonzero()[:, 0]
-            rows[places] = rows[movers]
-            rows = rows[:count]
-            sound = [tuple(_close_up(tensor, places, movers, count) for tensor in layer) for layer in sound]
-            for cache in caches: cache.close_up(places, movers, count)
+            probability = logits.float().softmax(-1).gather(1, chosen[:, None])[:, 0]  # (rows,)
+            probabilities[rows, position] = probability.masked_fill(ended, 1.0)
+        ended = ended | (chosen == END)
+        going_on = len(ended) - int(ended.sum())
+        if going_on == 0: break
+        if going_on <= len(ended)//2:
+            kept = (~ended).nonzero()[:, 0]
+            sound = [(keys[kept], values[kept]) for keys, values in sound]
+            for cache in caches: cache.keep(kept)
+            rows, ended = rows[kept], ended[kept]
     return ids[:, :position + 1], probabilities[:, :position + 1]
 
 # %% ../nbs/04_mt3.ipynb #ea228847
