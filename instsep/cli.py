@@ -379,7 +379,7 @@ def _train_separator(
 
 # %% ../nbs/reference/cli.ipynb #79064cb3
 # network -> module that teaches it
-TRANSCRIBERS = dict(frames="instsep.note_training") | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), "instsep.mt3_training")
+TRANSCRIBERS = dict.fromkeys(("frames", "both"), "instsep.note_training") | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), "instsep.mt3_training")
 
 def _teacher_of(network: str | None, init: str | None):
     "The module that teaches a network; if none is named, the kind of the weights to start from."

@@ -25,11 +25,11 @@ from .notebank import NoteBank, record_folder, record_soundfont
 from .notes import PROGRAM_NAMES
 
 # %% auto #0
-__all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'KIN', 'RECORDING', 'VARIATIONS', 'GUESTS',
-           'TOO_ALIKE', 'find_instrument', 'choose_instruments', 'list_instruments', 'cache_folder', 'cached_pieces',
-           'correlations', 'are_kin', 'choose_test', 'guests_of', 'make_bank', 'StemShelf', 'OwnMixtures', 'score_rows',
-           'summary', 'score_table', 'confusion', 'alike_lines', 'same_network', 'start_from', 'measure',
-           'train_separator', 'told']
+__all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'KIN', 'RECORDING', 'VARIATIONS', 'INVENTED',
+           'GUESTS', 'TOO_ALIKE', 'find_instrument', 'choose_instruments', 'list_instruments', 'cache_folder',
+           'cached_pieces', 'correlations', 'are_kin', 'choose_test', 'guests_of', 'make_bank', 'is_recorded',
+           'StemShelf', 'OwnMixtures', 'score_rows', 'summary', 'score_table', 'confusion', 'alike_lines',
+           'same_network', 'start_from', 'measure', 'train_separator', 'told']
 
 # %% ../nbs/reference/custom.ipynb #f9cf61d2
 _RANGES = """
@@ -197,7 +197,8 @@ def choose_test(
 
 # %% ../nbs/reference/custom.ipynb #9c1541d3
 RECORDING = dict(step=4, velocities=(55, 105), seconds=3.0)  # semitones from note to note, how loud, how long
-VARIATIONS = 2
+VARIATIONS = 4  # of each instance that is trained on
+INVENTED = 8    # instruments of each kind that can be invented
 GUESTS = ("piano", "guitar", "clarinet", "trumpet", "choir", "violin", "flute", "saxophone", "organ", "harpsichord")
 
 
@@ -253,11 +254,14 @@ def make_bank(
     progress: bool = True,
 ) -> tuple[NoteBank, dict]:         # the bank and its recipe; `recipe["test"]`: soundfonts kept for the test
     "Record all that a training needs, or load it where that was done before."
+    from instsep.invent import INVENTORS
     from instsep.soundfont import find_soundfonts
     path, about = Path(path), Path(path).with_suffix(".json")
     fonts = list({Path(f).stem: Path(f) for f in (find_soundfonts() if soundfonts is None else soundfonts)}.values())
     wanted = dict(instruments=[list(asdict(i).values()) for i in instruments], sample_rate=sample_rate,
-                  recording=RECORDING, variations=VARIATIONS, soundfonts=[[f.name, f.stat().st_size] for f in fonts],
+                  recording=RECORDING, variations=VARIATIONS,
+                  invented={i.name: INVENTED for i in instruments if i.name in INVENTORS},
+                  soundfonts=[[f.name, f.stat().st_size] for f in fonts],
                   notes=[[name, _files_of(folder)] for folder, name in notes])
     wanted = json.loads(json.dumps(wanted))                                    # tuples as lists
     if path.is_file() and about.is_file():
@@ -300,14 +304,22 @@ def _record_all(fonts, instruments, notes, sample_rate, say, progress) -> tuple[
 
 
 def _joined(recorded: dict, test: list[str], instruments: list[Instrument], sample_rate: int) -> NoteBank:
-    "One bank of all recordings, with variations of those of the instruments that are trained on."
-    from instsep.invent import vary
+    "One bank of all recordings, with variations of those of the instruments that are trained on, and invented ones."
+    from instsep.invent import INVENTORS, invent_bank, vary
     sustained = tuple(i.name for i in instruments if set(i.programs) <= SUSTAINED)
     names, notes = {i.name for i in instruments}, []
     for name, bank in recorded.items():
         notes += bank.notes()
         if name not in test and set(bank.instruments) & names: notes += vary(bank, VARIATIONS, sustained=sustained)
+    if inventable := tuple(i.name for i in instruments if i.name in INVENTORS):
+        notes += invent_bank(INVENTED, instruments=inventable, sample_rate=sample_rate, progress=False,
+                             **RECORDING).notes()
     return NoteBank.from_notes(notes, sample_rate)
+
+
+def is_recorded(instance: str) -> bool:
+    "Is an instance of a bank a recording, neither varied nor invented?"
+    return "~" not in instance and not instance.startswith("invented/")
 
 # %% ../nbs/reference/custom.ipynb #839b90c2
 def _who(path: Path, instruments: list[Instrument]) -> tuple[str | None, str]:  # (instrument, "other" or None), song
@@ -413,7 +425,7 @@ _OTHER = Instrument("other", (0,), 36, 96, 4)  # stems of instruments that nobod
 def _plays(instance: str, pitches: np.ndarray) -> bool:
     "Is the middle of these pitches in the range of the program that an instance is named after?"
     program = instance.split("/")[-1].split("~")[0]
-    if not program.isdigit(): return True
+    if not program.isdigit() or instance.startswith("invented/"): return True
     low, high, _ = PROGRAM_RANGES[int(program)]
     return low <= np.median(pitches) <= high
 
@@ -537,9 +549,9 @@ def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
                                needed=not whole, sample_rate=sample_rate, say=say, progress=progress)
     test_fonts = made["test"]
     from_test = lambda instance: instance.split("/")[0] in test_fonts
-    all_instances = balanced(bank, dict(invented=2.0)) if bank else {}
+    all_instances = balanced(bank, dict(invented=1.5)) if bank else {}
     train = {name: [i for i in found if not from_test(i)] for name, found in all_instances.items()}
-    plain = {name: [i for i in train.get(name, []) if "~" not in i] or train.get(name, []) for name in names}
+    plain = {name: [i for i in train.get(name, []) if is_recorded(i)] for name in names}
     unheard = {name: [i for i in all_instances.get(name, []) if from_test(i)] for name in names}
     own = {name: shelf.of(name, True) for name in names} if shelf else {}
     if shelf:

@@ -25,7 +25,7 @@ from .spectral import istft, stft
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
            'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'FrameTranscriber',
-           'is_frames', 'note_bands', 'NoteInformedRNN']
+           'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -366,16 +366,27 @@ class NoteInformedRNN(HarmonicRNN):
         self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
         nn.init.zeros_(self.enter_notes.weight)                                 # at first it separates as if it were told nothing
 
-    @torch.no_grad()
     def read(self, spec: torch.Tensor) -> torch.Tensor:  # complex (batch, bins, frames) -> (batch, kinds, instruments, pitches, frames)
-        "What the transcriber says, from a spectrum at the separator's frames."
+        "What the transcriber says, logits, from a spectrum at the separator's frames."
         spec = spec[:, :self.n_fft // 2 + 1] * (self.n_fft / 2)
         wave = istft(spec, self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
         short, sharp = (stft(wave, size, self.hop).abs() * (2 / size) for size in (self.n_fft, self.long))
         loudness = level(short)
-        return self.notes(short / loudness, sharp / loudness).float().sigmoid()
+        return self.notes(short / loudness, sharp / loudness)
 
-    def enter_bands(self, y: torch.Tensor, spec: torch.Tensor) -> torch.Tensor:
-        said = nn.functional.pad(self.read(spec), (0, -spec.shape[-1] % self.fold)).unflatten(-1, (-1, self.fold))
+    def enter_bands(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:  # told: the spectrum, or what `read` said of it
+        said = (self.read(told) if told.is_complex() else told).float().sigmoid()
+        said = nn.functional.pad(said, (0, -said.shape[-1] % self.fold)).unflatten(-1, (-1, self.fold))
         told = torch.einsum("wbp,nkipsf->nbswkif", self.where, said).flatten(3)             # (batch, bands, steps, told)
         return super().enter_bands(y) + self.enter_notes(told)
+
+
+def transcriber_of(
+    separator,       # a `Separator` with a `NoteInformedRNN`
+) -> FrameModel:
+    "The transcriber inside a separator that is told the notes, with its weights."
+    inside, config = separator.network, separator.config
+    model = FrameModel(FramesConfig(config.instruments, config.options.get("notes") or {}, config.options.get("sample_rate", 22050),
+                                    inside.n_fft, inside.long, inside.hop))
+    model.network.load_state_dict(inside.notes.state_dict())
+    return model.eval()

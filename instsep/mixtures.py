@@ -193,11 +193,18 @@ def _lines(kind: str, players: list[Instrument], pieces, seconds: float, rng) ->
     return {lowest.name: (base, name)} | {p.name: ((base + [0, 0, 24, 0])[inside(p)], name) for p in rest}
 
 # %% ../nbs/02_synthetic_data.ipynb #253b87e5
-def _play_on_bank(bank, shift, cents, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
+def _fades(instrument: Instrument, count: int, rng) -> np.ndarray:  # (count,) dB per second
+    "How the notes of one player grow or die away beyond what was recorded: breath and bow more than strings that were struck."
+    if instrument.voices > 1: return np.minimum(rng.normal(0, 1.5) + rng.normal(0, 1.0, count), 4.0)
+    return (rng.uniform(-18, 3) if rng.random() < 0.5 else 0.0) + rng.normal(0, 2.0, count)
+
+
+def _play_on_bank(bank, shift, cents, fade, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
     scaled = rng.uniform(-shift, shift) if rng.random() < 0.6 else 0.0
     detune = rng.normal(0, cents) + rng.normal(0, cents / 2, len(notes))
-    return render(bank, notes, instrument.name, instance, seconds=seconds, shift=scaled, detune=detune,
-                  gain=10 ** (rng.normal(0, 0.8, len(notes)) / 20), release=float(np.exp(rng.normal(0, 0.4))))
+    gain, release = 10 ** (rng.normal(0, 0.8, len(notes)) / 20), float(np.exp(rng.normal(0, 0.4)))
+    return render(bank, notes, instrument.name, instance, seconds=seconds, shift=scaled, detune=detune, gain=gain,
+                  release=release, fade=_fades(instrument, len(notes), rng) if fade else None)
 
 
 def bank_player(
@@ -205,9 +212,10 @@ def bank_player(
     *,
     shift: float = 3.0,     # semitones by which an instrument's resonances are scaled at most
     cents: float = 7.0,     # standard deviation of an instrument's tuning; of each note's, half of it
+    fade: bool = False,     # may notes grow or die away while they are held?
 ):
     "A function (notes, instrument, instance, seconds, rng) -> (samples,) that plays on a note bank, every time on a slightly other instrument."
-    return partial(_play_on_bank, bank, shift, cents)
+    return partial(_play_on_bank, bank, shift, cents, fade)
 
 # %% ../nbs/02_synthetic_data.ipynb #952f109f
 def _play_on_soundfont(soundfont, sample_rate, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
@@ -282,15 +290,19 @@ def _convolve(x: np.ndarray, response: np.ndarray) -> np.ndarray:
 # %% ../nbs/02_synthetic_data.ipynb #dc7c6738
 @dataclass
 class Room:
-    "Put the players into one room, each on a seat of their own: same kind and T60, other reflections."
+    "Put the players into one room, each on a seat of their own: same kind and T60, other reflections; or into rooms of their own."
     p: float = 0.35                             # probability
     kinds: tuple[str, ...] = ("hall", "echo", "random")
+    apart: float = 0.0                          # probability that they were recorded apart, each in another room
 
     def __call__(self, stems, sample_rate, rng):  # (stems, samples) -> (stems, samples)
         if rng.random() >= self.p: return stems
-        kind = str(rng.choice(self.kinds))
-        t60 = float(np.exp(rng.uniform(*np.log(ROOMS[kind]))))
-        return np.stack([_convolve(s, impulse_response(kind, rng, sample_rate, t60=t60)) if s.any() else s for s in stems])
+        draw = lambda: (kind := str(rng.choice(self.kinds)), float(np.exp(rng.uniform(*np.log(ROOMS[kind])))))
+        together, apart = draw(), self.apart and rng.random() < self.apart
+        def heard(stem):
+            kind, t60 = draw() if apart else together
+            return _convolve(stem, impulse_response(kind, rng, sample_rate, t60=t60))
+        return np.stack([heard(stem) if stem.any() else stem for stem in stems])
 
 # %% ../nbs/02_synthetic_data.ipynb #23478de4
 @dataclass

@@ -17,15 +17,16 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .core import InstsepError, pick_device
-from .frames import FrameModel, FramesConfig, is_frames, note_targets
-from .mixtures import DRY, Mixtures, balanced, bank_player
+from .frames import FrameModel, FramesConfig, is_frames, note_targets, transcriber_of
+from .mixtures import DRY, Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
 from .notebank import NoteBank
 from .pieces import PieceBank
-from .separator import Separator
-from .training import Interrupt, SeparatorModule, TrainConfig, fit
+from .separator import Separator, SeparatorConfig, level
+from .training import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'train_transcriber', 'summary']
+__all__ = ['VARIED', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'BothModule', 'train_transcriber',
+           'summary']
 
 # %% ../nbs/reference/note_training.ipynb #859a28d1
 class NoteMixtures(Dataset):
@@ -47,6 +48,7 @@ class NoteMixtures(Dataset):
         frames = 1 + -(-stems.shape[1] // self.hop)
         targets = note_targets(parts, frames, self.mixtures.sample_rate / self.hop)
         return dict(mixture=torch.from_numpy(stems.sum(0)),                     # (samples,)
+                    stems=torch.from_numpy(stems.astype(np.float32)),           # (instruments and other, samples)
                     targets=torch.from_numpy(targets))                          # (kinds, instruments and other, pitches, frames)
 
 # %% ../nbs/reference/note_training.ipynb #dc09b0df
@@ -83,13 +85,57 @@ class FramesModule(SeparatorModule):
         self.model = FrameModel(config)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
 
+    def keep(self, folder: str | Path, card: dict) -> None:
+        "Store the averaged weights."
+        self.ema.save_pretrained(folder, card=card)
+
     def loss(self, model: FrameModel, batch: dict) -> torch.Tensor:
         return notes_loss(model(batch["mixture"]), batch["targets"])
 
     def validation_step(self, batch, index, dataloader_idx=0):
         self.log("valid_loss", self.loss(self.ema, batch), prog_bar=True, batch_size=len(batch["mixture"]))
 
+# %% ../nbs/reference/note_training.ipynb #1a176278
+class BothModule(SeparatorModule):
+    "A `NoteInformedRNN` whose separator and transcriber learn together; optimizer, schedule and averaged weights are the separator's."
+    def __init__(
+        self,
+        config: SeparatorConfig,
+        train: TrainConfig,
+        *,
+        notes: float = 0.5,  # weight of the notes' loss; what it is of stems is in decibel
+    ):
+        super().__init__(config, train)
+        self.notes = notes
+        self.model.network.notes.requires_grad_(True)
+
+    def keep(self, folder: str | Path, card: dict) -> None:
+        "Store the averaged weights: the separator in `folder`, the transcriber inside it in `folder/notes`, too."
+        self.ema.at(44100).save_pretrained(folder, card=card)
+        transcriber_of(self.ema).save_pretrained(Path(folder) / "notes", card=card)
+
+    def loss(self, model: Separator, batch: dict) -> torch.Tensor:
+        stems, said = self.losses(model, batch)
+        return stems + self.notes * said
+
+    def losses(self, model: Separator, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        "The loss of the stems and that of the notes."
+        reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
+        mixture = reference.sum(1)                                             # (batch, bins, frames)
+        logits, magnitude = model.network.read(mixture), mixture.abs()         # (batch, kinds, instruments, pitches, frames)
+        estimate = model.network(magnitude / level(magnitude), logits) * mixture.unsqueeze(1)
+        c = self.train_config
+        return spectral_loss(estimate, reference, l1=c.l1, floor_db=c.floor_db), notes_loss(logits, batch["targets"])
+
+    def validation_step(self, batch, index, dataloader_idx=0):
+        stems, said = self.losses(self.ema, batch)
+        values = dict(valid_loss=stems + self.notes * said, valid_stems=stems, valid_notes=said)
+        self.log_dict(values, batch_size=len(batch["stems"]))
+
 # %% ../nbs/reference/note_training.ipynb #e28f12f5
+VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what happens to mixtures to learn both from
+
+
 class _Best(Callback):
     "Keeps the averaged weights in a folder whenever the validation loss is the lowest so far."
     def __init__(self, folder: Path): self.folder, self.best = folder, math.inf
@@ -100,16 +146,17 @@ class _Best(Callback):
         loss = float(trainer.callback_metrics["valid_loss"])
         if loss < self.best:
             self.best = loss
-            module.ema.save_pretrained(self.folder, card=dict(steps=trainer.global_step, valid_loss=round(loss, 3)))
+            module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 3)))
 
 
 def train_transcriber(
-    network: str | None,      # "frames"
+    network: str | None,      # "frames", or "both": a separator that is told the notes, and its transcriber in output/notes
     output: str | Path,       # a folder: it becomes the model, with the run in output/run
     *,
     bank: NoteBank,           # what to play on
     pieces: PieceBank,        # what to play
     init: str | Path | None = None,  # a transcriber's or a separator's weights to start from; None: the shipped separator's
+                              # (for "both": a separator's that is told the notes)
     preset: str = "pretrain", # there is no other
     freeze: str | None = None,  # only MT3 has parts to freeze
     lora: int | None = None,    # and adapters
@@ -117,12 +164,12 @@ def train_transcriber(
     device: str | None = None,  # cpu, cuda, mps; None: the best there is
     valid: int = 24,          # mixtures for validation
     seconds: float = 6.0,     # length of a mixture
-    model: FramesConfig | None = None,  # None: as large as the shipped one
+    model: FramesConfig | SeparatorConfig | None = None,  # None: as large as the shipped one
     progress: bool = True,    # show a bar
     say=print,                # told in a line what is going on
     **options,                # of the run; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
-    "Teach a frame-wise transcriber, and keep it as it was when it was best. `InstsepError` for what only MT3 can do."
+    "Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best. `InstsepError` for what only MT3 can do."
     for name, value in dict(freeze=freeze, lora=lora, accumulate=options.get("accumulate"), optimizer=options.get("optimizer"),
                             patience=options.get("patience"), preset=None if preset == "pretrain" else preset).items():
         if value is not None: raise InstsepError(f"{name} {value}: is for MT3; leave it out, or take --network mt3-tiny")
@@ -132,27 +179,40 @@ def train_transcriber(
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
     plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, validate_every=200) | given)
     plan.validate_every = min(plan.validate_every, plan.steps)
-    config, output = model or FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96)), Path(output)
-    module = FramesModule(config, plan)
-    taken = _start(module, init)
-    split, instances = pieces.split(), balanced(bank)
-    make = lambda part, **more: NoteMixtures(Mixtures(split[part], bank_player(bank), instances, instruments=config.instruments,
-                                                      sample_rate=config.sample_rate, seconds=seconds, **more), config.hop)
+    output, both = Path(output), network == "both"
+    module, taken = _start_both(model, plan, init) if both else _start(model, plan, init)
+    config, split, instances = module.model.config, pieces.split(), balanced(bank)
+    make = lambda part, fade=False, **more: NoteMixtures(Mixtures(
+        split[part], bank_player(bank, fade=fade), instances, instruments=config.instruments, sample_rate=config.sample_rate,
+        seconds=seconds, **more), config.hop)
+    heard = dict(other=0.3, augmentation=VARIED, fade=True) if both else dict(other=0.15)
     interrupt, accelerator = Interrupt(), pick_device(device).type
     say(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
-    fit(module, make("train", seed=plan.seed, absent=0.2, other=0.15), output / "run", valid=[make("valid", seed=2, augmentation=DRY, length=valid)],
+    fit(module, make("train", seed=plan.seed, absent=0.2, **heard), output / "run", valid=[make("valid", seed=2, augmentation=DRY, length=valid)],
         resume=resume, progress=progress, accelerator=accelerator, callbacks=[interrupt, best := _Best(output)])
-    if best.best == math.inf: module.ema.save_pretrained(output, card=dict(steps=module.global_step))   # stopped before there was a score
+    if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
     return dict(steps=module.global_step, seconds=module.seconds, valid_loss=best.best, stopped=interrupt.asked)
 
 
-def _start(module: FramesModule, init: str | Path | None) -> str:
-    "Give a module its first weights; say whose they are."
+def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[FramesModule, str]:
+    "A transcriber with its first weights, and whose they are."
+    module = FramesModule(config or FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96)), plan)
     if is_frames(init or "trio"):
         module.model.load_state_dict(FrameModel.from_pretrained(init).state_dict())
     else: start_from_separator(module.model, Separator.from_pretrained(init or "trio"))
     module.ema.load_state_dict(module.model.state_dict())
-    return str(init or "trio")
+    return module, str(init or "trio")
+
+
+def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[BothModule, str]:
+    "The same for a separator that is told the notes; with a configuration and nothing to start from, from scratch."
+    plan.floor_db = -20.0
+    if config and not init: return BothModule(config.at(22050), plan), "nothing"
+    model = Separator.from_pretrained(init or "trio-informed").at(22050)
+    if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: is not told the notes; start from trio-informed")
+    module = BothModule(model.config, plan)
+    for mine in (module.model, module.ema): mine.load_state_dict(model.state_dict())
+    return module, str(init or "trio-informed")
 
 
 def summary(result: dict) -> str:

@@ -154,6 +154,7 @@ def render(
     shift: float = 0.0,            # semitones by which resonances are scaled: recordings come from `pitch - shift`
     detune: np.ndarray | None = None,  # (n,) cents a note
     gain: np.ndarray | None = None,    # (n,) amplitude a note
+    fade: np.ndarray | None = None,    # (n,) dB per second by which a note grows or, below zero, dies away
     release: float = 1.0,          # the bank's release slopes times this
     align: int = 1,                # onsets and offsets are moved to the nearest multiple of this many samples (FluidSynth's block is 64)
 ) -> np.ndarray:                   # (samples,) float32
@@ -178,6 +179,7 @@ def render(
         wave = bank.samples[start:start + table["length"][row]]
         tone = wave[:length].astype(np.float32) if abs(ratio - 1) < 1e-5 else _read(wave, ratio, length)
         if len(tone) > held: tone[held:] *= ramp[:len(tone) - held]
+        if fade is not None and fade[j]: tone *= 10 ** (np.float32(fade[j] / 20 / rate) * np.arange(len(tone), dtype=np.float32))
         tone *= table["scale"][row] * (velocity / float(table["velocity"][row])) ** 2 * (1 if gain is None else gain[j])
         if begin < 0: begin, tone = 0, tone[-begin:]
         out[begin:begin + len(tone)] += tone
