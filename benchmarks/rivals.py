@@ -1,6 +1,6 @@
 """Other networks, and one change at a time to ours: the same data, the same seed, the same processor time for each.
 
-    OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 240
+    OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 120
 
 Excerpts of training pieces are rendered once, to --cache, which all rows share: once dry, once in rooms, once on a single
 soundfont. Every row draws from them the same crops and mixes in the same order (half of the examples keep the stems of an
@@ -11,11 +11,13 @@ rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteB
 
 Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run that was
 cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the table again.
+Rows that differ only in which weights are scored, the last or the averaged ones, share one training and are made together.
 """
 import argparse
 import json
 import platform
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,7 +46,7 @@ ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
 TRIO = ("clarinet", "guitar", "piano")
 STEMS = (*TRIO, "other")
 SETS = ("heard soundfont", "unheard soundfont", "recordings", "heard, in rooms")
-WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0)
+WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0) | {UNHEARD: 0.0}   # others: 1
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -207,6 +209,33 @@ class NoSummary(HarmonicRNN):
         with patch.object(separator, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
 
 
+# ---- ours, with something else in its head
+
+def complex_masks(x, dim):  # (batch, 3 * stems, ...) -> complex (batch, stems, ...); dim is 1
+    "Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all add up to 1."
+    shares, real, imaginary = x.float().chunk(3, dim)
+    turned = torch.complex(torch.tanh(real), torch.tanh(imaginary))
+    return torch.softmax(shares, dim) + turned - turned.mean(dim, keepdim=True)
+
+
+@network
+class ComplexMasks(HarmonicRNN):
+    "HarmonicRNN whose masks are complex: they may turn the phase, and weaken by cancelling."
+    def __init__(self, stems: int, **options): super().__init__(3 * stems, **options)
+
+    def forward(self, magnitude):  # (batch, bins, frames) -> complex (batch, stems, bins, frames)
+        with patch.object(torch.Tensor, "softmax", complex_masks): return super().forward(magnitude)   # its last step
+
+
+@network
+class NoResidual(HarmonicRNN):
+    "HarmonicRNN with a stem for each instrument and none for the rest: its mask is zero, and so teaches nothing."
+    def __init__(self, stems: int, **options): super().__init__(stems - 1, **options)
+
+    def forward(self, magnitude):  # (batch, bins, frames) -> (batch, stems, bins, frames), the last one silent
+        return nn.functional.pad(super().forward(magnitude), (0, 0, 0, 0, 0, 1))
+
+
 # ---- rows
 
 @dataclass
@@ -218,12 +247,13 @@ class Row:
     options: dict = field(default_factory=dict)
     kind: str = "rival"                                  # or experiment: what changes against HarmonicRNN
     data: str = "rooms"                                  # which of the caches: rooms, dry, one
-    loss: str = "decibel"                                # or l1, mse, si-sdr
+    loss: str = "decibel"                                # or l1, l2, mse, si-sdr
     seconds: float = SECONDS                             # of an example
     batch: int = BATCH
     learning_rate: float = LEARNING_RATE
     resolutions: tuple[int, ...] = ()                    # of `TrainConfig`
     seed: int = SEED
+    averaged: bool = True                                # which weights are scored: their average, or the last ones
 
 
 def experiment(name, change, **settings): return Row(name, change, kind="experiment", **settings)
@@ -241,21 +271,30 @@ ROWS = [
     Row("BandSplitRNN", "BSRNN's idea, bands and widths for a processor core", "BandSplitRNN"),
     Row("openunmix", "the package's network, one of 512 for each stem", "OpenUnmix"),
     experiment("rooms off", "trained on dry mixtures only", data="dry"),
-    experiment("one soundfont", f"trained on {HEARD} only", data="one"),
-    experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
     experiment("loss: L1", "relative L1 distance of complex spectrograms", loss="l1"),
-    experiment("loss: MSE", "the paper's: mean squared error of magnitudes", loss="mse"),
+    experiment("loss: L2", "squared error of complex spectrograms, relative to the mixture's energy", loss="l2"),
     experiment("loss: SI-SDR", "minus the SI-SDR of the waveforms of what sounds", loss="si-sdr"),
+    experiment("loss: MSE", "the paper's: mean squared error of magnitudes", loss="mse"),
     experiment("loss: multi-resolution", "the same loss at frames of 23, 93 and 372 ms, too", resolutions=(512, 2048, 8192)),
+    experiment("complex masks", "shares by softmax plus a bounded complex number; they still add up to the mixture", network="ComplexMasks"),
+    experiment("no residual stem", "the three share all there is; none of the mixtures scored holds anything else", network="NoResidual"),
+    experiment("no averaged weights", "the last weights of the first row, not their average", averaged=False),
     experiment("segment 2 s", "twice as many, half as long", seconds=2.0, batch=4),
     experiment("segment 8 s", "half as many, twice as long", seconds=8.0, batch=1),
-    experiment("no harmonic shifts", "bands hear their neighbours, not their harmonics", network="NoOvertones"),
-    experiment("no frame summary", "bands know nothing of the frame as a whole", network="NoSummary"),
     experiment("width 24", "instead of 32", options=dict(width=24)),
     experiment("width 48", "instead of 32", options=dict(width=48)),
     experiment("2 layers", "instead of 3", options=dict(layers=2)),
     experiment("4 layers", "instead of 3", options=dict(layers=4)),
+    experiment("no harmonic shifts", "bands hear their neighbours, not their harmonics", network="NoOvertones"),
+    experiment("no frame summary", "bands know nothing of the frame as a whole", network="NoSummary"),
+    experiment("one soundfont", f"trained on {HEARD} and its variations only", data="one"),
+    experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
 ]
+
+
+def training_of(row):
+    "What its training depends on; rows that agree in it share one."
+    return {key: value for key, value in asdict(row).items() if key not in ("name", "change", "kind", "averaged")}
 
 
 # ---- data
@@ -277,6 +316,8 @@ def render_training(folder, bank, pieces):
         made = dict(dry=stems["several"], rooms=Room()(stems["several"], RATE, np.random.default_rng([SEED, i, 2])),
                     one=Room()(stems["one"], RATE, np.random.default_rng([SEED, i, 2])))
         for name, waves in made.items(): stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
+    groups = Counter(i.split("/")[0] for own in several.values() for i in dict.fromkeys(own))
+    (folder / "bank.json").write_text(json.dumps(groups))
     for name, path in paths.items():
         with atomic_path(path) as tmp: np.save(tmp, stored[name])
     return paths
@@ -365,8 +406,9 @@ class RivalModule(SeparatorModule):
         reference = model.spectrogram(stems)
         if self.kind == "decibel": return spectral_loss(estimate, reference)
         if self.kind == "l1": return ((estimate - reference).abs().mean((1, 2, 3)) / reference.sum(1).abs().mean((1, 2))).mean()
-        power = reference.sum(1).abs().square().mean((1, 2))                    # "mse": of mixtures brought to one level
-        return ((estimate.abs() - reference.abs()).square().mean((1, 2, 3)) / power).mean()
+        power = reference.sum(1).abs().square().mean((1, 2))                    # of mixtures brought to one level:
+        error = estimate - reference if self.kind == "l2" else estimate.abs() - reference.abs()        # "l2" or "mse"
+        return (error.abs().square().mean((1, 2, 3)) / power).mean()
 
 
 def si_sdr_of(estimate, reference):
@@ -385,7 +427,7 @@ def counted(total):
 
 
 def train(row, cache, budget):
-    "Until `budget` processor seconds are spent on training: the averaged weights' separator, and what it took."
+    "Until `budget` processor seconds are spent on training: separators of the last and of the averaged weights, and what it took."
     torch.manual_seed(row.seed)
     config = SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
     settings = TrainConfig(steps=10 ** 9, minutes=budget / 60, batch=row.batch, learning_rate=row.learning_rate,
@@ -415,8 +457,8 @@ def train(row, cache, budget):
         if spent[0] > budget * (len(curve) + 1) / 12:
             curve.append(round(float(np.mean(losses)), 3)); losses = []
     for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)    # of batch normalisation
-    return module.ema.eval(), dict(train_cpu_seconds=round(spent[0], 1), data_cpu_seconds=round(data[0], 1), steps=step,
-                                   audio_hours=round(step * row.batch * row.seconds / 3600, 2), curve=curve)
+    return module.eval(), dict(train_cpu_seconds=round(spent[0], 1), data_cpu_seconds=round(data[0], 1), steps=step,
+                               audio_hours=round(step * row.batch * row.seconds / 3600, 2), curve=curve)
 
 
 # ---- what it costs and what it gives
@@ -518,6 +560,7 @@ def tables_of(log):
 
 def write_table(path, log):
     networks, changes = tables_of(log)
+    groups = ", ".join(f"{count} of {group}" for group, count in log["bank"].items())
     text = f"""# Rivals and experiments
 
 `{log['command']}` on {log['machine']}, one thread; torch {log['torch']}.
@@ -525,8 +568,8 @@ def write_table(path, log):
 Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces ({log['audio_minutes']:.0f} minutes, drawn from and mixed
 anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x {SECONDS:g} s unless
 the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), backward and
-optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. A few minutes each: the table tells who learns most from a
-little, not where each would end.
+optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} min each the table tells who learns
+most from a little, not where each would end. Instances of the note bank: {groups}.
 
 SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n above); {log['count']} mixtures
 of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Heard soundfont: {HEARD}; unheard: {UNHEARD}; in rooms: the mixtures of the heard
@@ -553,7 +596,7 @@ def main():
     parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--cache", default="data/rivals", help="folder for what is rendered once")
-    parser.add_argument("--seconds", type=float, default=240, help="processor seconds of training for each row")
+    parser.add_argument("--seconds", type=float, default=120, help="processor seconds of training for each row")
     parser.add_argument("--count", type=int, default=20, help="mixtures per soundfont")
     names = [row.name for row in ROWS]
     parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="NAME", help="these rows, in this order")
@@ -566,29 +609,31 @@ def main():
     if args.table: return write_table(path.with_suffix(".md"), json.loads(path.read_text()))
     torch.set_num_threads(1)
     folder, pieces = Path(args.cache), PieceBank.load(args.pieces).split()
-    bank = None if (folder / "one.npy").exists() else NoteBank.load(args.bank)
-    caches = render_training(folder, bank, pieces["train"])
+    caches = render_training(folder, None if (folder / "one.npy").exists() else NoteBank.load(args.bank), pieces["train"])
     sets = render_tests(folder, pieces["test"], args.recordings, args.count)
     done = json.loads(path.read_text()) if path.exists() else {}
     if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
         parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
     about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=machine_name(),
                  torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
-                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=HEARD, unheard=UNHEARD, oracle=done.get("oracle") or evaluate(ideal, sets))
+                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=HEARD, unheard=UNHEARD,
+                 bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle") or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
         if path.exists() and row.name in json.loads(path.read_text())["rows"]: continue
-        try: model, took = train(row, np.load(caches[row.data]), args.seconds)
+        try: module, took = train(row, np.load(caches[row.data]), args.seconds)
         except ImportError as e: print(f"{row.name}: left out ({e})"); continue
-        begun = time.process_time()
-        entry = dict(asdict(row), parameters=sum(p.numel() for p in model.parameters()), gmac_per_s=round(gmac_per_second(model), 4),
-                     cpu_s_per_s=round(cpu_per_second(model), 4), **took, scores=evaluate(separate_with(model), sets))
-        entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
-        log = json.loads(path.read_text()) if path.exists() else dict(rows={})
-        about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
-        log = keep(path, about, entry, row.name)
-        write_table(path.with_suffix(".md"), log)
-        print(f"{row.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, {entry['parameters'] / 1e6:.2f} M, {entry['gmac_per_s']:.2f} GMAC/s, "
-              f"{entry['cpu_s_per_s']:.3f} CPU s/s; " + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+        for twin in (other for other in ROWS if training_of(other) == training_of(row)):
+            model, begun = module.ema if twin.averaged else module.model, time.process_time()
+            entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()), gmac_per_s=round(gmac_per_second(model), 4),
+                         cpu_s_per_s=round(cpu_per_second(model), 4), **took, scores=evaluate(separate_with(model), sets))
+            entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
+            log = json.loads(path.read_text()) if path.exists() else dict(rows={})
+            about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
+            log = keep(path, about, entry, twin.name)
+            write_table(path.with_suffix(".md"), log)
+            print(f"{twin.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, {entry['parameters'] / 1e6:.2f} M, "
+                  f"{entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s; "
+                  + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
 
 
 if __name__ == "__main__": main()

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/separator_speed.py
 
-Ours from disk to disk, as `instsep separate` works, for 30 s, 5 minutes and an hour; the rivals, with weights of their
+Ours (the default model, and `trio`, the lighter one) from disk to disk, as `instsep separate` works, for 30 s, 5 minutes and
+an hour; the rivals, with weights of their
 published sizes drawn at random (speed does not depend on the values), in memory for 30 s, cut as their authors cut:
 Open-Unmix (`umxhq`: four networks and a Wiener filter), HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`).
 A rival that is not installed is left out with a line (`pip install --no-deps openunmix demucs julius einops dora-search`).
@@ -25,6 +26,7 @@ RATE = 44100
 RESULTS = Path(__file__).parent / "results"
 LENGTHS = {"30 s": 30, "5 min": 300, "1 h": 3600}
 RIVALS = ("Open-Unmix", "HDemucs", "HTDemucs")
+LIGHTER = "trio"
 
 
 def write_noise(path, seconds):
@@ -95,7 +97,7 @@ def one(name, label, model):
     import torch
     torch.set_num_threads(1)
     seconds = LENGTHS[label]
-    if name == "ours":
+    if name.startswith("ours"):
         with tempfile.TemporaryDirectory() as folder: cpu = ours(seconds, Path(folder), model)
     else: cpu = rival(name, seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -111,12 +113,15 @@ def main():
     if args.one: return one(*args.one, args.model)
     from instsep.core import atomic_path
     from instsep.metrics import format_table
-    rows = [measure("ours", label, args.model) for label in args.lengths] + [measure(name, "30 s", args.model) for name in RIVALS]
+    from instsep.separator import DEFAULT_MODEL
+    rows = [measure("ours", label, args.model) for label in args.lengths]
+    if (args.model or DEFAULT_MODEL) != LIGHTER: rows += [measure(f"ours, {LIGHTER}", label, LIGHTER) for label in args.lengths]
+    rows += [measure(name, "30 s", args.model) for name in RIVALS]
     rows = [row for row in rows if row]
     base = rows[0]["cpu_s_per_s"]
     for row in rows: row["times ours"] = round(row["cpu_s_per_s"] / base, 1)
     import torch
-    log = dict(command="python benchmarks/separator_speed.py", model=args.model or "trio", processor=platform.processor() or platform.machine(),
+    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=platform.processor() or platform.machine(),
                torch=torch.__version__, threads=1, load_average=os.getloadavg(), rows=rows)
     with atomic_path(RESULTS / "separator_speed.json") as temporary: temporary.write_text(json.dumps(log, indent=1) + "\n")
     table = format_table([{"system": r["system"], "audio": r["audio"], "CPU s per s": f"{r['cpu_s_per_s']:.3f}",

@@ -240,7 +240,7 @@ def _notebank(
     soundfont: list[str] = Option(None, "--soundfont", metavar="PATH", help="A .sf2 or .sf3 to record; repeatable."),
     notes: list[str] = Option(None, "--notes", metavar="FOLDER=INSTRUMENT", help="Recorded notes; repeatable."),
     invent: int = Option(0, "--invent", min=0, help="How many instruments of each kind to invent."),
-    vary: int = Option(0, "--vary", min=0, help="How many variations to make of each clarinet, guitar and piano."),
+    vary: int = Option(0, "--vary", min=0, help="How many variations to make of each instrument that can be invented."),
     instruments: str = Option(None, "--instruments", metavar="NAMES", help="Only these, separated by commas."),
     sample_rate: int = Option(22050, "--sample-rate", min=8000, help="Of the bank, in Hz."),
     step: int = Option(3, "--step", min=1, help="Semitones from one recorded note of a soundfont to the next."),

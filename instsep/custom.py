@@ -26,10 +26,10 @@ from .notes import PROGRAM_NAMES
 
 # %% auto #0
 __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'KIN', 'RECORDING', 'VARIATIONS', 'INVENTED',
-           'GUESTS', 'TOO_ALIKE', 'find_instrument', 'choose_instruments', 'list_instruments', 'cache_folder',
-           'cached_pieces', 'correlations', 'are_kin', 'choose_test', 'guests_of', 'make_bank', 'is_recorded',
-           'StemShelf', 'OwnMixtures', 'score_rows', 'summary', 'score_table', 'confusion', 'alike_lines',
-           'same_network', 'start_from', 'measure', 'train_separator', 'told']
+           'GUESTS', 'TOO_ALIKE', 'BEGINNING', 'find_instrument', 'choose_instruments', 'list_instruments',
+           'cache_folder', 'cached_pieces', 'correlations', 'are_kin', 'choose_test', 'guests_of', 'make_bank',
+           'is_recorded', 'StemShelf', 'OwnMixtures', 'score_rows', 'summary', 'score_table', 'confusion',
+           'alike_lines', 'same_network', 'start_from', 'measure', 'train_separator', 'told']
 
 # %% ../nbs/reference/custom.ipynb #f9cf61d2
 _RANGES = """
@@ -387,8 +387,8 @@ class StemShelf:
 # %% ../nbs/reference/custom.ipynb #d639df0b
 class _Player:
     "Plays notes on a note bank, and stems by excerpts of them."
-    def __init__(self, bank: NoteBank | None, shelf: StemShelf | None, sample_rate: int, *, shift: float = 3.0):
-        self.on_bank, self.shelf, self.sample_rate = bank_player(bank, shift=shift), shelf, sample_rate
+    def __init__(self, bank: NoteBank | None, shelf: StemShelf | None, sample_rate: int, *, shift: float = 3.0, fade: bool = True):
+        self.on_bank, self.shelf, self.sample_rate = bank_player(bank, shift=shift, fade=fade), shelf, sample_rate
 
     def __call__(self, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
         if instance.startswith("stems/"): return self.shelf.excerpt(instance, int(seconds * self.sample_rate), rng)
@@ -564,11 +564,11 @@ def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
     player = _Player(bank, shelf, sample_rate)
     options = dict(known=instruments, sample_rate=sample_rate)
     training = OwnMixtures(split["train"], player, train, seconds=seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
-                           augmentation=(Equaliser(0.5, 3.0), Gain(), Room(0.2), WhiteNoise()), **options)
+                           augmentation=(Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise()), **options)
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
         if not all(instances.get(name) for name in names): return None
-        exact = _Player(bank, shelf, sample_rate, shift=0.0)
+        exact = _Player(bank, shelf, sample_rate, shift=0.0, fade=False)
         return OwnMixtures(split[part], exact, instances, seed=2 * seed + shift, **still)
     heard = {name: plain[name] or own.get(name) or train.get(name, []) for name in names}
     return dict(training=training, valid=items("valid", heard, 2), sample_rate=sample_rate, made=made, tests={
@@ -634,25 +634,28 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/reference/custom.ipynb #1201bb77
+BEGINNING = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in half the time
+
+
 def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", str | None]:
     "A network to train, from weights if there are any that fit; their name."
-    from instsep.separator import DEFAULT_MODEL, Separator, SeparatorConfig
+    from instsep.separator import Separator, SeparatorConfig
     from instsep.training import SeparatorModule
     try: module = SeparatorModule(config, plan)
     except TypeError as error:
         raise InstsepError(f"--options {json.dumps(config.options)}: do not fit {config.network} ({error})") from None
-    model = Separator.from_pretrained(start or DEFAULT_MODEL)
+    model = Separator.from_pretrained(start or BEGINNING)
     if not start and config.instruments == SeparatorConfig().instruments: return module, None  # as it was trained
     if same_network(model.config, config):
         for separator in (module.model, module.ema): start_from(separator, model.at(config.sample_rate))
         module.ema.network.load_state_dict(module.model.network.state_dict())
-        say(f"starting from the weights of {start or DEFAULT_MODEL}")
-        return module, start or DEFAULT_MODEL
+        say(f"starting from the weights of {start or BEGINNING}")
+        return module, start or BEGINNING
     if start:
         raise InstsepError(f"--from {start}: is a {model.config.network} with {json.dumps(model.config.options)}, "
                            f"not the {config.network} with {json.dumps(config.options)} asked for; "
                            "leave --network and --options out")
-    say(f"starting from scratch: the package's model, {DEFAULT_MODEL}, is another network")
+    say(f"starting from scratch: the package's model, {BEGINNING}, is another network")
     return module, None
 
 

@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .audio import mono_blocks
-from .core import InstsepError, atomic_path, pick_device
+from .core import InstsepError, pick_device
 from .notes import Note, Transcription, instrument_programs
-from .separator import LOWEST, WEIGHTS, HarmonicLayer, HarmonicRNN, find_model, level, log_bands, network
+from .separator import LOWEST, WEIGHTS, HarmonicLayer, HarmonicRNN, level, load_model, log_bands, network, save_model
 from .spectral import istft, stft
 
 # %% auto #0
@@ -259,6 +258,7 @@ class FrameTranscriber:
     ) -> Transcription:                                 # notes by onset, with confidence
         "Transcribe a recording of any length. `InstsepError` for instruments that the model does not know."
         names, wanted = self.network.config.instruments, self._wanted(instruments)
+        from instsep.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s", disable=not progress) as bar:
@@ -290,16 +290,7 @@ def _save_pretrained(
     card: dict | None = None,   # kept in the configuration: what the model was trained on
 ):
     "Write `config.json` and `model.safetensors` into `folder`."
-    from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: weights.detach().cpu().to(torch.float16 if half else weights.dtype).contiguous()
-               for name, weights in self.network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as tmp:
-        save_file(tensors, str(tmp))
-        Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
-    with atomic_path(folder / "config.json") as tmp:
-        tmp.write_text(json.dumps(dict(asdict(self.config), kind="frames", card=card or {}), indent=1))
+    save_model(folder, self.network, dict(asdict(self.config), kind="frames", card=card or {}), half=half)
 
 
 FrameModel.save_pretrained = _save_pretrained
@@ -320,19 +311,10 @@ def _from_pretrained(
     device: str | None = "cpu",                  # "cpu", "cuda", "mps"; "auto" or None: the best there is
 ) -> FrameModel:
     "A trained model."
-    from safetensors.torch import load_file
-    folder = find_model(str(name or DEFAULT_TRANSCRIBER))
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if config.pop("kind", None) != "frames": raise InstsepError(f"model {name}: {folder.name} holds no frame-wise transcriber")
-        config.pop("card", None)
-        model = FrameModel(FramesConfig(**{**config, "instruments": tuple(config["instruments"])}))
-        model.network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except InstsepError: raise
-    except Exception as e:
-        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); "
-                           "is it a transcriber's folder?") from e
-    return model.to(pick_device(device)).eval()
+    def build(config: dict) -> FrameModel:
+        if config.pop("kind", None) != "frames": raise InstsepError(f"model {name}: holds no frame-wise transcriber")
+        return FrameModel(FramesConfig(**config))
+    return load_model(name or DEFAULT_TRANSCRIBER, build, "transcriber").to(pick_device(device))
 
 
 FrameModel.from_pretrained = staticmethod(_from_pretrained)

@@ -28,7 +28,6 @@ from tqdm.auto import tqdm
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from .audio import mono_blocks
 from .core import InstsepError, pick_device
 from .notes import DRUMS, Note, Transcription, instrument_programs
 from .tokens import END, PAD, Codec, NoteDecoder, crop
@@ -609,6 +608,7 @@ class Transcriber:
         config, codec = self.network.config, self.codec
         processors = [InstrumentMask(instruments, codec, config.vocab_size)] if instruments else []
         overlap_frames = round(overlap*config.segment_frames/2)*2
+        from instsep.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, SAMPLE_RATE)
         windows = _windows(blocks, config.segment_frames, overlap_frames)
         step = (config.segment_frames - overlap_frames)*HOP

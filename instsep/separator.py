@@ -22,7 +22,8 @@ from .spectral import istft, stft
 # %% auto #0
 __all__ = ['CHANNELS', 'BANDS', 'LOWEST', 'OVERTONES', 'NETWORKS', 'ELSEWHERE', 'WEIGHTS', 'DEFAULT_MODEL', 'ConvUNet',
            'PaperUNet', 'level', 'RepairedUNet', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'log_bands', 'HarmonicLayer',
-           'HarmonicRNN', 'network', 'SeparatorConfig', 'Separator', 'list_models', 'find_model']
+           'HarmonicRNN', 'network', 'SeparatorConfig', 'Separator', 'save_model', 'list_models', 'find_model',
+           'load_model']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -341,6 +342,25 @@ class Separator(nn.Module):
         return other
 
 # %% ../nbs/03_separator.ipynb #c2281551
+def save_model(
+    folder: str | Path,      # made if it is not there
+    network: nn.Module,
+    config: dict,            # all that is needed to build it
+    *,
+    half: bool = True,       # weights in 16 bits
+):
+    "Write `config.json` and `model.safetensors` into `folder`."
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: weights.detach().cpu().to(torch.float16 if half else weights.dtype).contiguous()
+               for name, weights in network.state_dict().items()}
+    with atomic_path(folder / "model.safetensors") as tmp:
+        save_file(tensors, str(tmp))
+        Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
+    with atomic_path(folder / "config.json") as tmp: tmp.write_text(json.dumps(config, indent=1))
+
+
 def _save_pretrained(
     self,
     folder: str | Path,         # made if it is not there
@@ -349,16 +369,7 @@ def _save_pretrained(
     card: dict | None = None,   # kept in the configuration: what the model was trained on
 ):
     "Write `config.json` and `model.safetensors` into `folder`."
-    from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: weights.detach().cpu().to(torch.float16 if half else weights.dtype).contiguous()
-               for name, weights in self.network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as tmp:
-        save_file(tensors, str(tmp))
-        Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
-    with atomic_path(folder / "config.json") as tmp:
-        tmp.write_text(json.dumps(dict(asdict(self.config), card=card or {}), indent=1))
+    save_model(folder, self.network, dict(asdict(self.config), card=card or {}), half=half)
 
 
 Separator.save_pretrained = _save_pretrained
@@ -389,23 +400,32 @@ def find_model(name: str) -> Path:
                            "check the name or the connection") from e
 
 
-def _from_pretrained(
-    name: str | Path = DEFAULT_MODEL,            # of `list_models()`, a folder, or an id on the Hugging Face hub
-    device: str | torch.device | None = "cpu",   # "cpu", "cuda", "mps"; "auto" or None: the best there is
-) -> Separator:
-    "A trained separator."
+def load_model(
+    name: str | Path,                       # as `find_model` takes it
+    build,                                  # a function: configuration (dict, without card) -> module with a `network`
+    kind: str,                              # what the folder should be one of, for the error
+) -> nn.Module:
+    "What `build` makes of a folder's configuration, with its weights; `InstsepError` where they do not fit."
     from safetensors.torch import load_file
     folder = find_model(str(name))
     try:
         config = json.loads((folder / "config.json").read_text())
         config.pop("card", None)
-        separator = Separator(SeparatorConfig(**{**config, "instruments": tuple(config["instruments"])}))
-        separator.network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        module = build({**config, "instruments": tuple(config["instruments"])})
+        module.network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except InstsepError: raise
     except Exception as e:
-        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); "
-                           "is it a separator's folder?") from e
-    return separator.to(pick_device(device) if not isinstance(device, torch.device) else device).eval()
+        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s folder?") from e
+    return module.eval()
+
+
+def _from_pretrained(
+    name: str | Path = DEFAULT_MODEL,            # of `list_models()`, a folder, or an id on the Hugging Face hub
+    device: str | torch.device | None = "cpu",   # "cpu", "cuda", "mps"; "auto" or None: the best there is
+) -> Separator:
+    "A trained separator."
+    separator = load_model(name, lambda config: Separator(SeparatorConfig(**config)), "separator")
+    return separator.to(pick_device(device) if not isinstance(device, torch.device) else device)
 
 
 Separator.from_pretrained = staticmethod(_from_pretrained)
