@@ -387,8 +387,9 @@ class StemShelf:
 # %% ../nbs/reference/custom.ipynb #d639df0b
 class _Player:
     "Plays notes on a note bank, and stems by excerpts of them."
-    def __init__(self, bank: NoteBank | None, shelf: StemShelf | None, sample_rate: int, *, shift: float = 3.0, fade: bool = True):
-        self.on_bank, self.shelf, self.sample_rate = bank_player(bank, shift=shift, fade=fade), shelf, sample_rate
+    def __init__(self, bank: NoteBank | None, shelf: StemShelf | None, sample_rate: int, *, varied: bool = True):
+        how = dict(fade=True, cents=18.0) if varied else dict(shift=0.0)
+        self.on_bank, self.shelf, self.sample_rate = bank_player(bank, **how), shelf, sample_rate
 
     def __call__(self, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
         if instance.startswith("stems/"): return self.shelf.excerpt(instance, int(seconds * self.sample_rate), rng)
@@ -568,7 +569,7 @@ def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
         if not all(instances.get(name) for name in names): return None
-        exact = _Player(bank, shelf, sample_rate, shift=0.0, fade=False)
+        exact = _Player(bank, shelf, sample_rate, varied=False)
         return OwnMixtures(split[part], exact, instances, seed=2 * seed + shift, **still)
     heard = {name: plain[name] or own.get(name) or train.get(name, []) for name in names}
     return dict(training=training, valid=items("valid", heard, 2), sample_rate=sample_rate, made=made, tests={

@@ -350,9 +350,9 @@ class NoteInformedRNN(HarmonicRNN):
 
     def read(self, spec: torch.Tensor) -> torch.Tensor:  # complex (batch, bins, frames) -> (batch, kinds, instruments, pitches, frames)
         "What the transcriber says, logits, from a spectrum at the separator's frames."
-        spec = spec[:, :self.n_fft // 2 + 1] * (self.n_fft / 2)
-        wave = istft(spec, self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
-        short, sharp = (stft(wave, size, self.hop).abs() * (2 / size) for size in (self.n_fft, self.long))
+        spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
+        wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
+        short, sharp = spec.abs(), stft(wave, self.long, self.hop).abs() * (2 / self.long)
         loudness = level(short)
         return self.notes(short / loudness, sharp / loudness)
 

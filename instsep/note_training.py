@@ -25,8 +25,8 @@ from .separator import Separator, SeparatorConfig, level
 from .training import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['VARIED', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'BothModule', 'train_transcriber',
-           'summary']
+__all__ = ['VARIED', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule',
+           'train_transcriber', 'summary']
 
 # %% ../nbs/reference/note_training.ipynb #859a28d1
 class NoteMixtures(Dataset):
@@ -96,6 +96,20 @@ class FramesModule(SeparatorModule):
         self.log("valid_loss", self.loss(self.ema, batch), prog_bar=True, batch_size=len(batch["mixture"]))
 
 # %% ../nbs/reference/note_training.ipynb #1a176278
+def mistaken(
+    logits: torch.Tensor,  # (batch, kinds, instruments, pitches, frames), of a transcriber
+    p: float,              # how often: 0 never
+) -> torch.Tensor:         # the same shape
+    "What a transcriber that knows the instruments less well might say: some pitches of some instruments are missed, some are another's."
+    batch, _, instruments, pitches, _ = logits.shape
+    draw = lambda *shape: torch.rand(shape, device=logits.device)
+    missed = (draw(batch, instruments, 1) < p) & (draw(batch, instruments, pitches) < draw(batch, 1, 1))
+    moved = (draw(batch, 1, 1) < p) & (draw(batch, 1, pitches) < draw(batch, 1, 1))
+    others = logits.roll(1 + int(draw(1) * (instruments - 1)), 2)
+    logits = torch.where(moved[:, None, ..., None], others, logits)
+    return logits.masked_fill(missed[:, None, ..., None], -8.0)                # as good as never
+
+
 class BothModule(SeparatorModule):
     "A `NoteInformedRNN` whose separator and transcriber learn together; optimizer, schedule and averaged weights are the separator's."
     def __init__(
@@ -104,9 +118,10 @@ class BothModule(SeparatorModule):
         train: TrainConfig,
         *,
         notes: float = 0.5,  # weight of the notes' loss; what it is of stems is in decibel
+        wrong: float = 0.5,  # how often the separator is told what is not so, in training
     ):
         super().__init__(config, train)
-        self.notes = notes
+        self.notes, self.wrong = notes, wrong
         self.model.network.notes.requires_grad_(True)
 
     def keep(self, folder: str | Path, card: dict) -> None:
@@ -123,7 +138,8 @@ class BothModule(SeparatorModule):
         reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
         mixture = reference.sum(1)                                             # (batch, bins, frames)
         logits, magnitude = model.network.read(mixture), mixture.abs()         # (batch, kinds, instruments, pitches, frames)
-        estimate = model.network(magnitude / level(magnitude), logits) * mixture.unsqueeze(1)
+        told = mistaken(logits, self.wrong) if model is self.model else logits
+        estimate = model.network(magnitude / level(magnitude), told) * mixture.unsqueeze(1)
         c = self.train_config
         return spectral_loss(estimate, reference, l1=c.l1, floor_db=c.floor_db), notes_loss(logits, batch["targets"])
 
@@ -133,7 +149,7 @@ class BothModule(SeparatorModule):
         self.log_dict(values, batch_size=len(batch["stems"]))
 
 # %% ../nbs/reference/note_training.ipynb #e28f12f5
-VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what happens to mixtures to learn both from
+VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what happens to the mixtures it learns from
 
 
 class _Best(Callback):
@@ -182,14 +198,15 @@ def train_transcriber(
     output, both = Path(output), network == "both"
     module, taken = _start_both(model, plan, init) if both else _start(model, plan, init)
     config, split, instances = module.model.config, pieces.split(), balanced(bank)
-    make = lambda part, fade=False, **more: NoteMixtures(Mixtures(
-        split[part], bank_player(bank, fade=fade), instances, instruments=config.instruments, sample_rate=config.sample_rate,
+    make = lambda part, player, **more: NoteMixtures(Mixtures(
+        split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    heard = dict(other=0.3, augmentation=VARIED, fade=True) if both else dict(other=0.15)
+    heard = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=VARIED)
+    watched = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
     interrupt, accelerator = Interrupt(), pick_device(device).type
     say(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
-    fit(module, make("train", seed=plan.seed, absent=0.2, **heard), output / "run", valid=[make("valid", seed=2, augmentation=DRY, length=valid)],
-        resume=resume, progress=progress, accelerator=accelerator, callbacks=[interrupt, best := _Best(output)])
+    fit(module, heard, output / "run", valid=[watched], resume=resume, progress=progress, accelerator=accelerator,
+        callbacks=[interrupt, best := _Best(output)])
     if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
     return dict(steps=module.global_step, seconds=module.seconds, valid_loss=best.best, stopped=interrupt.asked)
 
