@@ -47,7 +47,8 @@ RATE, TRIO = 44100, ("clarinet", "guitar", "piano")
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
 SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
-OURS, FIRST, PITCH, CODEC, GRID = "ours", "ours, separated first", "basic-pitch", "tokens, ceiling", "frames, ceiling"
+OURS, TOLD, FIRST, PITCH = "ours", "ours, told who plays", "ours, separated first", "basic-pitch"
+CODEC, GRID = "tokens, ceiling", "frames, ceiling"
 MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not told apart
 FAMILY = {program: name for name in (*TRIO, "flute") for program in instrument_programs(name)}
 
@@ -131,7 +132,7 @@ def separated_first(transcriber, separator: Separator, mixture: np.ndarray) -> l
     "Each stem's notes, of its own instrument only."
     stems = separator.separate(mixture, RATE)
     return sorted(note for name in separator.config.instruments
-                  for note in transcriber(stems[name].numpy(), RATE, instruments=[name], progress=False))
+                  for note in transcriber(stems[name].numpy(), RATE, progress=False) if note.program == PROGRAM[name])
 
 
 def through_tokens(notes: list[Note], seconds: float) -> list[Note]:
@@ -278,6 +279,8 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
     if basic_pitch: basic_pitch.prepare(items)
     for item in items:
         timed(item, OURS, lambda: transcriber(item.mixture, RATE, progress=False))
+        players = [name for name, stem in item.stems.items() if stem.any()]
+        if set(players) <= set(TRIO): timed(item, TOLD, lambda: transcriber(item.mixture, RATE, instruments=players, progress=False))
         timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
         if basic_pitch: answer(item, PITCH, *basic_pitch(item))
         answer(item, CODEC, through_tokens(item.notes, item.seconds))
@@ -372,7 +375,7 @@ def main():
             "on; octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
             "its onset within 50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the instrument is right "
             "too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that went to another instrument. True notes are those "
-            "that begin inside the excerpt. basic-pitch knows no instruments. Ceilings: the true notes through MT3's tokens, or "
+            "that begin inside the excerpt. basic-pitch knows no instruments. Told who plays: `--instruments` with those that sound in the item. Ceilings: the true notes through MT3's tokens, or "
             "through the grid of frames, and back."
             + (f" Thresholds: onset {picked.onset:g}, frame {picked.frame:g}." if picked else "")
             + "\n\nAll notes of a set together:\n\n" + format_table(together, digits=3)

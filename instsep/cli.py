@@ -345,7 +345,7 @@ def _train_separator(
     bank: list[str] = Option(None, "--bank", metavar="FILE", help="Play on note banks of yours instead; repeatable."),
     pieces: str = Option(None, "--pieces", metavar="FILE", help="A piece bank of yours instead of music21's corpus."),
     start: str = Option(None, "--from", metavar="NAME", help="Weights to start from: a model's name or folder."),
-    batch: int = Option(6, "--batch", min=1, help="Mixtures in a step."),
+    batch: int = Option(None, "--batch", min=1, help="Mixtures in a step; 2, and 6 where there are --steps or a --bank."),
     seconds: float = Option(4.0, "--seconds", help="Length of a mixture."),
     learning_rate: float = Option(2e-3, "--learning-rate"),
     network: str = Option(None, "--network", help="A network of chapter 3, by its class name; HarmonicRNN."),
@@ -367,6 +367,7 @@ def _train_separator(
                  notes=[_whose(argument) for argument in notes or ()])
     banks = [_load_banks(bank)] if bank else []
     if banks and minutes is None and steps is None: steps = 5000
+    batch = batch or (6 if steps or banks else 2)  # in a short time, many small steps
     from instsep.custom import told, train_separator
     result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
                              stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
@@ -445,7 +446,7 @@ def _transcribe(
                         help="Weights: trio-notes (used if none are named), a folder, an MT3's id at Hugging Face."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     batch_size: int = Option(8, "--batch-size", min=1, help="Segments of two seconds at once, for an MT3."),
-    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who may play, separated by commas."),
+    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, separated by commas; all notes are theirs then."),
     overlap: float = Option(0.0, "--overlap", help="For an MT3: how much of a segment the next one hears again, to 0.5."),
     stems: bool = Option(False, "--stems", help="Also play each instrument's notes into a file."),
     soundfont: str = Option(None, "--soundfont", metavar="PATH", help="What to play them on."),

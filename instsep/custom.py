@@ -710,7 +710,7 @@ def train_separator(
     "Train a separator for any instruments from what is at hand, and measure it."
     from instsep.core import pick_device
     from instsep.separator import Separator, SeparatorConfig
-    from instsep.training import HeldOut, Interrupt, TrainConfig, fit
+    from instsep.training import HeldOut, Interrupt, TrainConfig, fit, multiplies_bf16
     from instsep.pieces import PieceBank
     output, chosen = Path(output), choose_instruments(instruments)
     if isinstance(pieces, (str, Path)): pieces = PieceBank.load(pieces)
@@ -722,7 +722,7 @@ def train_separator(
     options = options if options is not None else known.options if network == known.network else {}
     config = SeparatorConfig(instruments=tuple(i.name for i in chosen), network=network, options=options)
     plan = TrainConfig(steps=steps or 10**7, minutes=minutes, batch=batch, learning_rate=learning_rate, seed=seed,
-                       workers=workers)
+                       workers=workers, bf16=multiplies_bf16() if accelerator == "cpu" else None)
     rate = banks[0].sample_rate if banks else 22050
     config = config.at(rate)
     if not resume: (run / "last.ckpt").unlink(missing_ok=True)

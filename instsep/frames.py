@@ -23,8 +23,8 @@ from .spectral import istft, stft
 
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
-           'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'FrameTranscriber',
-           'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
+           'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'shared_out',
+           'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -133,7 +133,7 @@ def note_targets(
 @dataclass
 class PickConfig:
     "What makes a note of what the network says; measured on validation mixtures (`benchmarks/transcription.py --tune`)."
-    onset: float = 0.35   # a peak of the onset's probability counts from here
+    onset: float = 0.25   # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
 
@@ -214,6 +214,19 @@ def pick_notes(
     return picker.finish()
 
 # %% ../nbs/reference/frames.ipynb #8d58ed06
+def shared_out(
+    said: np.ndarray,      # probabilities (kinds, instruments and other, pitches, frames)
+    players: list[int],    # which instruments play; nobody else does
+) -> np.ndarray:           # (kinds, instruments, pitches, frames)
+    "Onsets and frames of those who do not play, given to those who do, in proportion to what is said of each."
+    out, mine = np.zeros_like(said[:, :-1]), said[:, players]
+    total = mine[:2].sum(1, keepdims=True)
+    others = said[:2].sum(1, keepdims=True) - total                             # (2, 1, pitches, frames)
+    out[:, players] = mine
+    out[:2, players] = np.minimum(mine[:2] + others * mine[:2] / np.maximum(total, 1e-3), 1)
+    return out
+
+
 class FrameTranscriber:
     "A recording in, its notes out: probabilities of every frame, and peaks picked from them."
     def __init__(
@@ -230,6 +243,7 @@ class FrameTranscriber:
     def probabilities(
         self,
         blocks: Iterable[np.ndarray],  # mono, (samples,), of any lengths, at the model's rate
+        players: list[int] | None = None,  # numbers of the instruments that play, and no others do; None: unknown
     ) -> Iterator[np.ndarray]:         # (kinds, instruments, pitches, frames): the next frames, none left out, none twice
         "What the network says, window after window: each is believed as far as the middle of what the next one hears too."
         hop, rate = self.network.config.hop, self.network.frame_rate
@@ -238,48 +252,48 @@ class FrameTranscriber:
         for block in blocks:
             ready = np.concatenate([ready, block])
             while len(ready) > size * hop:
-                yield self._look(ready[:size * hop])[..., 0 if first else margin:size - margin]
+                yield self._look(ready[:size * hop], players)[..., 0 if first else margin:size - margin]
                 ready, first = ready[(size - 2 * margin) * hop:], False
-        if len(ready): yield self._look(ready)[..., 0 if first else margin:]
+        if len(ready): yield self._look(ready, players)[..., 0 if first else margin:]
 
     @torch.inference_mode()
-    def _look(self, samples: np.ndarray) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
+    def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        return self.network(waveform[None])[0, :, :-1].sigmoid().cpu().numpy()
+        said = self.network(waveform[None])[0].sigmoid().cpu().numpy()          # (kinds, instruments and other, pitches, frames)
+        return said[:, :-1] if players is None else shared_out(said, players)
 
     def __call__(
         self,
         audio: str | Path | np.ndarray | torch.Tensor,  # a file, or a waveform (samples,) or (channels, samples)
         sample_rate: int | None = None,                 # Hz, of a waveform
         *,
-        instruments: Iterable[str | int] | None = None, # whose notes are wanted; None: all that the model knows
+        instruments: Iterable[str | int] | None = None, # who plays, and nobody else; None: anybody, strangers' notes are not written
         progress: bool = True,                          # show a bar
         **ignored,                                      # what other transcribers need
     ) -> Transcription:                                 # notes by onset, with confidence
         "Transcribe a recording of any length. `InstsepError` for instruments that the model does not know."
-        names, wanted = self.network.config.instruments, self._wanted(instruments)
+        names, players = self.network.config.instruments, self._players(instruments)
         from instsep.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s", disable=not progress) as bar:
-            for heard in self.probabilities(blocks):
+            for heard in self.probabilities(blocks, players):
                 picker.add(heard)
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()
         programs = [instrument_programs(name)[0] for name in names]
-        kept = [k for k in range(len(notes)) if names[who[k]] in wanted]
-        return Transcription([Note(*notes[k, :2].tolist(), *map(int, notes[k, 2:]), programs[who[k]]) for k in kept],
-                             confidence[kept], names={(program, False): name for program, name in zip(programs, names)})
+        return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), programs[k]) for note, k in zip(notes, who)],
+                             confidence, names={(program, False): name for program, name in zip(programs, names)})
 
-    def _wanted(self, instruments: Iterable[str | int] | None) -> set[str]:
-        "Names of the model that the user's names stand for."
+    def _players(self, instruments: Iterable[str | int] | None) -> list[int] | None:
+        "Which of the model's instruments the user's names stand for."
         names = self.network.config.instruments
-        if instruments is None: return set(names)
+        if instruments is None: return None
         wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         found = {name for name in names for one in wanted if set(instrument_programs(one)) & set(instrument_programs(name))}
         strangers = [one for one in wanted if not any(set(instrument_programs(one)) & set(instrument_programs(name)) for name in names)]
         if strangers: raise InstsepError(f"transcriber: does not know {strangers[0]}, only {', '.join(names)}; name another with --model")
-        return found
+        return [k for k, name in enumerate(names) if name in found]
 
 # %% ../nbs/reference/frames.ipynb #72c94a7c
 def _save_pretrained(

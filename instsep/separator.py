@@ -376,7 +376,7 @@ Separator.save_pretrained = _save_pretrained
 
 # %% ../nbs/03_separator.ipynb #6ca6aa46
 WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../instsep/weights")
-DEFAULT_MODEL = "trio"
+DEFAULT_MODEL = "trio-informed"
 
 
 def list_models() -> dict[str, dict]:
