@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/separator_speed.py
 
-Ours (the default model, and `trio`, the lighter one) from disk to disk, as `instsep separate` works, for 30 s, 5 minutes and
-an hour; the rivals, with weights of their
+Ours (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as `instsep separate`
+works; the rivals, with weights of their
 published sizes drawn at random (speed does not depend on the values), in memory for 30 s, cut as their authors cut:
 Open-Unmix (`umxhq`: four networks and a Wiener filter), HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`).
 A rival that is not installed is left out with a line (`pip install --no-deps openunmix demucs julius einops dora-search`).
@@ -115,7 +115,7 @@ def main():
     from instsep.metrics import format_table
     from instsep.separator import DEFAULT_MODEL
     rows = [measure("ours", label, args.model) for label in args.lengths]
-    if (args.model or DEFAULT_MODEL) != LIGHTER: rows += [measure(f"ours, {LIGHTER}", label, LIGHTER) for label in args.lengths]
+    if (args.model or DEFAULT_MODEL) != LIGHTER: rows.append(measure(f"ours, {LIGHTER}", args.lengths[0], LIGHTER))
     rows += [measure(name, "30 s", args.model) for name in RIVALS]
     rows = [row for row in rows if row]
     base = rows[0]["cpu_s_per_s"]

@@ -289,7 +289,8 @@ class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     def __init__(self, config: SeparatorConfig):
         super().__init__()
-        if config.network in ELSEWHERE: import_module(ELSEWHERE[config.network])                  # which makes it known
+        if config.network in ELSEWHERE:
+            NETWORKS.setdefault(config.network, getattr(import_module(ELSEWHERE[config.network]), config.network))
         if config.network not in NETWORKS:
             raise InstsepError(f"separator: no network called {config.network}; there are {', '.join(NETWORKS)}")
         self.config = config
