@@ -132,7 +132,7 @@ def note_targets(
 # %% ../nbs/reference/frames.ipynb #61bf1d30
 @dataclass
 class PickConfig:
-    "What makes a note of what the network says; measured on validation mixtures (`benchmarks/transcription.py --tune`)."
+    "What makes a note of what the network says; measured on validation mixtures (`nbs/results/notes_thresholds.json`)."
     onset: float = 0.25   # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
