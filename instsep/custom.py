@@ -538,7 +538,7 @@ def start_from(separator, model) -> int:
 def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pieces, quick, seconds, seed, sample_rate,
               say, progress) -> dict:
     "Everything to learn from and to be measured by: data sets, and what they were made of."
-    from instsep.mixtures import DRY, Equaliser, Gain, Room, WhiteNoise
+    from instsep.mixtures import DRY, VARIED
     from instsep.pieces import PieceBank
     names = [i.name for i in instruments]
     made, shelf, bank = dict(test=[]), None, banks[0] if banks else None
@@ -565,7 +565,7 @@ def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
     player = _Player(bank, shelf, sample_rate)
     options = dict(known=instruments, sample_rate=sample_rate)
     training = OwnMixtures(split["train"], player, train, seconds=seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
-                           augmentation=(Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise()), **options)
+                           augmentation=VARIED, **options)
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
         if not all(instances.get(name) for name in names): return None

@@ -24,9 +24,9 @@ from .core import InstsepError, atomic_path
 from .notebank import NoteBank, render
 
 # %% auto #0
-__all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'DRY', 'Instrument', 'register', 'cut', 'melody', 'fit', 'perform',
-           'Score', 'bank_player', 'soundfont_player', 'impulse_response', 'measure_t60', 'Room', 'Equaliser',
-           'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
+__all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'VARIED', 'DRY', 'Instrument', 'register', 'cut', 'melody', 'fit',
+           'perform', 'Score', 'bank_player', 'soundfont_player', 'impulse_response', 'measure_t60', 'Room',
+           'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
 
 # %% ../nbs/02_synthetic_data.ipynb #3d888a2b
 @dataclass(frozen=True)
@@ -349,6 +349,7 @@ class Gain:
 
 
 DEFAULT_AUGMENTATION = (Equaliser(), Gain(), Room(), WhiteNoise())
+VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what the shipped models were taught with last
 DRY = (Gain(),)
 
 # %% ../nbs/02_synthetic_data.ipynb #ec5b1214

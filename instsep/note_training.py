@@ -18,15 +18,15 @@ from torch.utils.data import Dataset
 
 from .core import InstsepError, pick_device
 from .frames import FrameModel, FramesConfig, is_frames, note_targets, transcriber_of
-from .mixtures import DRY, Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
+from .mixtures import DRY, VARIED, Mixtures, balanced, bank_player
 from .notebank import NoteBank
 from .pieces import PieceBank
 from .separator import Separator, SeparatorConfig, level
 from .training import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['VARIED', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule',
-           'train_transcriber', 'summary']
+__all__ = ['NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule', 'train_transcriber',
+           'summary']
 
 # %% ../nbs/reference/note_training.ipynb #859a28d1
 class NoteMixtures(Dataset):
@@ -149,9 +149,6 @@ class BothModule(SeparatorModule):
         self.log_dict(values, batch_size=len(batch["stems"]))
 
 # %% ../nbs/reference/note_training.ipynb #e28f12f5
-VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what happens to the mixtures it learns from
-
-
 class _Best(Callback):
     "Keeps the averaged weights in a folder whenever the validation loss is the lowest so far."
     def __init__(self, folder: Path): self.folder, self.best = folder, math.inf
@@ -193,7 +190,7 @@ def train_transcriber(
              if options.get(name) is not None}
     if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
-    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, validate_every=200) | given)
+    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
     plan.validate_every = min(plan.validate_every, plan.steps)
     output, both = Path(output), network == "both"
     module, taken = _start_both(model, plan, init) if both else _start(model, plan, init)
@@ -223,7 +220,6 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
 
 def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[BothModule, str]:
     "The same for a separator that is told the notes; with a configuration and nothing to start from, from scratch."
-    plan.floor_db = -20.0
     if config and not init: return BothModule(config.at(22050), plan), "nothing"
     model = Separator.from_pretrained(init or "trio-informed").at(22050)
     if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: is not told the notes; start from trio-informed")
