@@ -26,7 +26,7 @@ from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
 from instsep.mt3_training import (HOP, PRESETS, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
                                   collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
-                                  segment_scores)
+                                  segment_scores, time_tokens_as_positions)
 from instsep.notebank import NoteBank
 from instsep.pieces import PieceBank
 
@@ -42,6 +42,8 @@ WAYS = {  # name: (what to change in the run, train on more data?)
 }
 
 
+HELP = dict(frame_loss=0.1, guided_attention=0.3)  # and notes left out, and times as places, see instsep.mt3_training
+
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -49,7 +51,7 @@ def processor() -> str:
 
 def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about: dict) -> tuple[dict, MT3]:
     "One run, if it is not finished yet: its row of the table, and the network when it was best."
-    folder = work/name.replace(" ", "_")
+    folder = work/name.replace(" ", "_").replace(",", "")
     if (folder/"row.json").is_file(): return json.loads((folder/"row.json").read_text()), load_mt3(folder)
     dataset, valid = data()
     print(f"{name}: {plan.minutes:g} minutes", flush=True)
@@ -83,7 +85,7 @@ def note(rows: list[dict]) -> str:
 
 
 def table_row(name: str, row: dict) -> dict:
-    rows = read_log(LOGS/name.replace(" ", "_"))
+    rows = read_log(LOGS/name.replace(" ", "_").replace(",", ""))
     return {"run": name, "learning rate": f"{row['learning_rate']:g}", "trained weights": row["trainable"],
             "steps": row["steps"], "CPU s": round(row["cpu_seconds"]), "sound, h": f"{row['hours_heard']:.2f}",
             "first valid. loss": f"{rows[0]['valid_loss']:.3f}",
@@ -100,6 +102,8 @@ def main():
     parser.add_argument("--pretrain-minutes", type=float, default=25, help="of processor time")
     parser.add_argument("--minutes", type=float, default=2, help="of processor time, for each way of fine-tuning")
     parser.add_argument("--learning-rates", default="2e-5,2e-4", help="of fine-tuning: the paper's, and ten times that")
+    parser.add_argument("--plain-minutes", type=float, default=0, help="of processor time: pretraining without what "
+                        "helps to learn, beside the other; 0: none")
     parser.add_argument("--pretrain-learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8, help="of pretraining")
     parser.add_argument("--valid", type=int, default=48, help="validation segments of fine-tuning")
@@ -116,10 +120,15 @@ def main():
     common, config, rows = dict(bf16=True if args.bf16 else None, clock="cpu", seed=0), config_of(args.network), {}
 
     torch.manual_seed(0)
-    plan = MT3TrainConfig(steps=10**6, minutes=args.pretrain_minutes, batch=args.batch, epoch=100,
-                          learning_rate=args.pretrain_learning_rate, **common)
-    rows["pretraining"], network = once("pretraining", args.work, MT3(config), plan,
-                                        lambda: pretraining_data(pieces, bank, config), about)
+    settings = dict(steps=10**6, batch=args.batch, epoch=100, learning_rate=args.pretrain_learning_rate, **common)
+    if args.plain_minutes:
+        plan = MT3TrainConfig(minutes=args.plain_minutes, **settings)
+        rows["pretraining, plain"], _ = once("pretraining, plain", args.work, MT3(config), plan,
+                                             lambda: pretraining_data(pieces, bank, config), about)
+    torch.manual_seed(0)
+    plan = MT3TrainConfig(minutes=args.pretrain_minutes, **settings, **HELP)
+    rows["pretraining"], network = once("pretraining", args.work, time_tokens_as_positions(MT3(config)), plan,
+                                        lambda: pretraining_data(pieces, bank, config, thin=0.5, frames=True), about)
     valid = octave_data(pieces, bank, config, valid=args.valid)[1]
     with torch.inference_mode(): loss = network(**collate(valid)).loss.item()
     before = dict(valid_loss=loss, **segment_scores(network, valid, batch=48))

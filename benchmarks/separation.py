@@ -46,8 +46,7 @@ def score(model, items, label):
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
-        with torch.inference_mode(): found = model(torch.from_numpy(mixture)[None].float())[0].numpy()  # (stems, 1, samples)
-        estimates = dict(zip(model.stems, found))
+        estimates = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100).items()}  # (1, samples)
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
         outside = {k: v for k, v in stems.items() if k not in inside}
         best = oracle(mixture, np.stack([*inside.values(), sum(outside.values(), np.zeros_like(mixture))]), n_fft=4096, hop=1024).numpy()

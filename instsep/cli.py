@@ -113,7 +113,7 @@ def _separate(
     mp3: bool = Option(False, "--mp3", help="Write MP3."),
     float32: bool = Option(False, "--float32", help="Write WAV with floats of 32 bits."),
     int24: bool = Option(False, "--int24", help="Write WAV or FLAC with 24 bits instead of 16."),
-    overlap: float = Option(0.2, "--overlap", help="Share of a window of 30 s that the next one hears, 0 to 0.8."),
+    overlap: float = Option(0.2, "--overlap", help="Share of a window of 20 s that the next one hears, 0 to 0.8."),
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
     overwrite: bool = Option(False, "--overwrite", help="Make again what is there already."),

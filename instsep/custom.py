@@ -708,9 +708,9 @@ def train_separator(
     progress: bool = True,
 ) -> dict:                              # what `scores.json` holds; "stopped": was it ended by Ctrl-C?
     "Train a separator for any instruments from what is at hand, and measure it."
-    from instsep.core import pick_device
+    from instsep.core import multiplies_bf16, pick_device
     from instsep.separator import Separator, SeparatorConfig
-    from instsep.training import HeldOut, Interrupt, TrainConfig, fit, multiplies_bf16
+    from instsep.training import HeldOut, Interrupt, TrainConfig, fit
     from instsep.pieces import PieceBank
     output, chosen = Path(output), choose_instruments(instruments)
     if isinstance(pieces, (str, Path)): pieces = PieceBank.load(pieces)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core import InstsepError, pick_device
+from .core import InstsepError, in_16_bits, pick_device
 from .notes import Note, Transcription, instrument_programs
 from .separator import LOWEST, WEIGHTS, HarmonicLayer, HarmonicRNN, level, load_model, log_bands, network, save_model
 from .spectral import istft, stft
@@ -259,7 +259,8 @@ class FrameTranscriber:
     @torch.inference_mode()
     def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        said = self.network(waveform[None])[0].sigmoid().cpu().numpy()          # (kinds, instruments and other, pitches, frames)
+        with in_16_bits(waveform.device): said = self.network(waveform[None])[0]
+        said = said.float().sigmoid().cpu().numpy()                             # (kinds, instruments and other, pitches, frames)
         return said[:, :-1] if players is None else shared_out(said, players)
 
     def __call__(
@@ -351,12 +352,11 @@ def note_bands(
 @network
 class NoteInformedRNN(HarmonicRNN):
     "A `HarmonicRNN` that is told the notes: their onsets, frames and velocities, as a frame-wise transcriber hears them."
-    wants_spectrum = True
-
     def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048, long: int = 8192,
                  hop: int = 512, **options):
         super().__init__(stems, **options)
         self.n_fft, self.long, self.hop = n_fft, long, hop
+        self.wants_spectrum = n_fft // 2 + 1                                    # as many bins of it
         self.notes = HarmonicNotes(stems, 27.5 * n_fft / sample_rate, long // n_fft, **(notes or {})).requires_grad_(False)
         self.register_buffer("where", note_bands(len(self.bands), LOWEST * sample_rate / n_fft), persistent=False)
         self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
@@ -366,7 +366,7 @@ class NoteInformedRNN(HarmonicRNN):
         "What the transcriber says, logits, from a spectrum at the separator's frames."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
-        short, sharp = spec.abs(), stft(wave, self.long, self.hop).abs() * (2 / self.long)
+        short, sharp = spec.abs(), stft(wave, self.long, self.hop)[:, :self.notes.used * self.notes.long].abs() * (2 / self.long)
         loudness = level(short)
         return self.notes(short / loudness, sharp / loudness)
 

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from .core import InstsepError
+from .core import InstsepError, in_16_bits
 from .spectral import istft
 
 # %% ../nbs/reference/inference.ipynb #4f5c662d
-WINDOW = 30.0  # seconds that a network hears at once
+WINDOW = 20.0  # seconds that a network hears at once
 OVERLAP = 0.2  # share of a window that the next one hears too
 
 def _windows(
@@ -73,7 +73,8 @@ def _masks_of(separator, mixture: np.ndarray, lead: int, size: int) -> tuple[tor
     "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
-    return separator.masks(spec)[0, :-1], spec[0]
+    with in_16_bits(waveform.device, getattr(separator.network, "bears_16_bits", False)): masks = separator.masks(spec)
+    return masks[0, :-1].float(), spec[0]
 
 @torch.inference_mode()
 def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray:
@@ -201,7 +202,7 @@ def separate_waveform(
     waveform: np.ndarray | torch.Tensor, # one or two channels, floats [shape=(channels, samples)]
     sample_rate: int, # in Hz
     *,
-    overlap: float = OVERLAP, # share of a window of 30 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor on the CPU [shape=(channels, samples)]}; they add up to the waveform
     "Take a waveform apart, of any length and sample rate; this is `Separator.separate`."
@@ -238,7 +239,7 @@ def separate_recording(
     *,
     mono: bool = False, # average all channels first
     downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
-    overlap: float = OVERLAP, # share of a window of 30 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor [shape=(channels, samples)]}, at the recording's own `sample_rate`
     "Read a recording and take it apart, in memory; behind `instsep.separate`."
@@ -410,7 +411,7 @@ def separate_file(
     subtype: str | None = None, # "PCM_16", "PCM_24" or "FLOAT"; None: 16 bits, or the format's only one
     mono: bool = False, # average all channels first
     downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
-    overlap: float = OVERLAP, # share of a window of 30 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
     overwrite: bool = False, # whatever is there already
     progress: bool = False, # show a bar
 ) -> Separated:

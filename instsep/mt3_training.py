@@ -17,7 +17,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,13 @@ import torch
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .core import InstsepError, atomic_path, pick_device
 from .mixtures import DRY, INSTRUMENTS, Mixtures, Score, balanced, bank_player, perform
+from .frames import PITCHES, note_targets
 from .mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, segment_features
 from .notebank import NoteBank
 from .notes import Note
@@ -40,13 +42,15 @@ from .training import Interrupt, _From, _leave_to_parent
 # %% auto #0
 __all__ = ['SIZES', 'SEGMENT', 'LEAD', 'PARTS', 'PRESETS', 'COLUMNS', 'TRIO', 'config_of', 'to_16_khz', 'score_notes',
            'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled', 'fixed_items',
-           'freeze', 'trainable', 'add_lora', 'plain', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints',
-           'fit', 'best_network', 'save_network', 'segment_scores', 'pretraining_data', 'octave_data',
-           'train_transcriber', 'module_config', 'summary']
+           'freeze', 'trainable', 'add_lora', 'plain', 'Thinned', 'time_tokens_as_positions', 'event_times',
+           'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints', 'fit',
+           'best_network', 'save_network', 'segment_scores', 'pretraining_data', 'octave_data', 'train_transcriber',
+           'module_config', 'summary']
 
 # %% ../nbs/reference/mt3_training.ipynb #99dbaf08
 SIZES = {
-    "mt3-tiny": dict(d_model=256, d_kv=64, d_ff=512, num_heads=4, num_layers=4, num_decoder_layers=4),
+    "mt3-tiny": dict(d_model=256, d_kv=64, d_ff=512, num_heads=4, num_layers=4, num_decoder_layers=4,
+                     dropout_rate=0.0),  # it never hears the same twice
     "mt3-small": dict(d_model=384, d_kv=64, d_ff=768, num_heads=6, num_layers=6, num_decoder_layers=6),
     "mt3": {},  # as published
 }
@@ -93,8 +97,9 @@ class TokenMixtures(Dataset):
         config: MT3Config = MT3Config(), # of the network: bands and vocabulary
         *,
         max_length: int = 1024, # longer targets are cut, their end token kept
+        frames: bool = False, # say for each frame, too, what begins and what sounds
     ):
-        self.mixtures, self.config, self.max_length = mixtures, config, max_length
+        self.mixtures, self.config, self.max_length, self.frames = mixtures, config, max_length, frames
         self.room = math.floor(mixtures.seconds*SAMPLE_RATE/HOP) - SEGMENT  # frames by which the start can vary
         if self.room < 0:
             raise InstsepError(f"mixtures of {mixtures.seconds:g} s are shorter than a segment, "
@@ -109,10 +114,13 @@ class TokenMixtures(Dataset):
 
     def segment(self, index: int) -> tuple[torch.Tensor, list[int]]:
         "Sound (32768,) of item `index` at 16 kHz, and its tokens."
+        return self._segment(index)[:2]
+
+    def _segment(self, index: int) -> tuple[torch.Tensor, list[int], Score]:
         score, stems = self.mixtures.item(index)
         first, origin = self.start(index)
         sound = to_16_khz(stems.sum(0), self.mixtures.sample_rate)[first*HOP:(first + SEGMENT)*HOP]
-        return sound, self.tokens(score_notes(score, origin*HOP/SAMPLE_RATE), origin + first)
+        return sound, self.tokens(score_notes(score, origin*HOP/SAMPLE_RATE), origin + first), score
 
     def tokens(self, notes: list[Note], frame: int) -> list[int]:
         "Tokens of the segment that starts at a frame of the notes' time."
@@ -120,16 +128,23 @@ class TokenMixtures(Dataset):
         return encode(notes, samples, codec=self.config.codec, start_frames=[frame], stale_ties=False)[0].ids
 
     def __getitem__(self, index: int) -> dict:
-        sound, ids = self.segment(index)
+        sound, ids, score = self._segment(index)
         inputs = segment_features(sound, SEGMENT, self.config.num_mels)          # (256 frames, bands)
-        return dict(inputs=inputs, ids=pad_labels([ids], max_length=self.max_length)[0].tolist())
+        item = dict(inputs=inputs, ids=pad_labels([ids], max_length=self.max_length)[0].tolist())
+        return item | (dict(frames=self._frames(score, self.start(index)[0])) if self.frames else {})
+
+    def _frames(self, score: Score, first: int) -> torch.Tensor:  # (2: begins, sounds; instruments, pitches, frames)
+        since = np.array([1, 1, 0, 0])*first*HOP/SAMPLE_RATE
+        parts = [score.parts.get(name, np.zeros((0, 4))) - since for name in self.mixtures.instruments]
+        return torch.from_numpy(note_targets(parts, SEGMENT, SAMPLE_RATE/HOP, reach=4.0)[:2])
 
 def collate(
     items: Sequence[dict], # of `TokenMixtures`
-) -> dict: # inputs (batch, 256 frames, bands), labels (batch, longest)
+) -> dict: # inputs (batch, 256 frames, bands), labels (batch, longest), and frames, if the items have them
     "A batch; where a target has ended, its label is -100, which the loss passes over."
+    frames = dict(frames=torch.stack([item["frames"] for item in items])) if "frames" in items[0] else {}
     return dict(inputs=torch.stack([item["inputs"] for item in items]),
-                labels=torch.from_numpy(pad_labels([item["ids"] for item in items])))
+                labels=torch.from_numpy(pad_labels([item["ids"] for item in items]))) | frames
 
 # %% ../nbs/reference/mt3_training.ipynb #3562e2e2
 def octaves_apart(
@@ -294,6 +309,85 @@ def plain(
     if hasattr(network, "merge_and_unload"): network = network.merge_and_unload()
     return network.requires_grad_(True).eval()
 
+# %% ../nbs/reference/mt3_training.ipynb #849eeddf
+class Thinned(Mixtures):
+    "Mixtures some of whose items lack a random share of their notes."
+    def __init__(self, *args, thin: float = 0.5, **options):
+        super().__init__(*args, **options)
+        self.thin = thin  # how many items
+
+    def score(self, index: int) -> Score:
+        "What is played in item `index`."
+        score, rng = super().score(index), np.random.default_rng([self.seed, index, 5])
+        if rng.random() < self.thin:
+            share = rng.random()
+            for name, notes in score.parts.items(): score.parts[name] = notes[rng.random(len(notes)) < share]
+        return score
+
+def time_tokens_as_positions(
+    network: MT3, # new; changed in place
+) -> MT3: # the same
+    "Let the tokens of times begin as the positions of the frames they stand for, and cross-attention look for these."
+    c, half = network.config, network.config.d_model//2
+    exponents = torch.arange(half, dtype=torch.float64)/(half - (c.positions == "magenta"))
+    steps = torch.arange(math.ceil(SEGMENT*HOP/SAMPLE_RATE*c.codec.steps_per_second) + 1, dtype=torch.float64)
+    frames = steps/c.codec.steps_per_second*SAMPLE_RATE/HOP
+    angles = frames[:, None]*10000**-exponents  # (times, d_model/2)
+    with torch.no_grad():
+        first = c.codec.id("shift", 0)
+        network.embed.weight[first:first + len(steps)] = 1.5*torch.cat([angles.sin(), angles.cos()], 1).float()
+        for layer in network.decoder:
+            layer.cross_attention.q.weight.copy_(2*c.d_model**-0.5*layer.cross_attention.k.weight)
+    return network
+
+def event_times(
+    labels: torch.Tensor, # tokens to be written (batch, length), -100 where there is none
+    codec: Codec, # the vocabulary
+) -> torch.Tensor: # seconds (batch, length): when what a token belongs to happens, counted from the segment's start
+    "When it is that each token speaks of: a time, of itself; others, of the last time before; the end, of the end."
+    first, size = codec.ranges["shift"]
+    is_time = (labels >= first) & (labels < first + size)
+    last = torch.where(is_time, torch.arange(labels.shape[1], device=labels.device), -1).cummax(1).values
+    said = torch.where(is_time, labels - first, 0).gather(1, last.clamp(min=0))/codec.steps_per_second
+    return torch.where(labels == END, SEGMENT*HOP/SAMPLE_RATE, torch.where(last >= 0, said, 0.0))
+
+class GuidedAttention:
+    "Tells half of the heads of every cross-attention where to look. It watches the network's last pass."
+    def __init__(self, network: MT3, reach: float = 0.03):  # s
+        self.codec, self.reach, self.seen = network.config.codec, reach, {}
+        for number, layer in enumerate(network.decoder):
+            layer.cross_attention.register_forward_pre_hook(partial(self._see, number))
+
+    def _see(self, number, attention, arguments): self.seen[number] = attention, *arguments[:2]
+
+    def loss(self, labels: torch.Tensor) -> torch.Tensor:  # scalar
+        "How little is looked at where it happens: minus the logarithm of the share of attention, a mean."
+        at, per_second, total = event_times(labels, self.codec), SAMPLE_RATE/HOP, 0.0
+        for attention, x, keys in self.seen.values():
+            heads = max(1, attention.num_heads//2)
+            scores = attention.split(attention.q(x))[:, :heads].float() @ keys[:, :heads].float().transpose(-1, -2)
+            frames = torch.arange(scores.shape[-1], device=scores.device)
+            far = (frames - (at*per_second)[..., None]).abs() > self.reach*per_second + 0.5  # (batch, tokens, frames)
+            share = scores.log_softmax(-1).masked_fill(far[:, None], -1e4).logsumexp(-1)     # (batch, heads, tokens)
+            total = total - share.transpose(1, 2)[labels >= 0].mean()
+        return total/len(self.seen)
+
+class FrameHead(nn.Module):
+    "What the encoder should say of each frame, while it learns: which notes begin, and which sound."
+    def __init__(self, d_model: int, instruments: int):
+        super().__init__()
+        self.shape, self.linear = (2, instruments, PITCHES), nn.Linear(d_model, 2*instruments*PITCHES)
+        nn.init.constant_(self.linear.bias, -4.0)  # most do not
+
+    def loss(self,
+        encoded: torch.Tensor, # (batch, frames, d_model)
+        frames: torch.Tensor, # (batch, 2, instruments, pitches, frames)
+    ) -> torch.Tensor: # scalar
+        "Cross-entropy, onsets twice; a sum over notes, a mean over frames."
+        logits = self.linear(encoded).float().unflatten(-1, self.shape).movedim(1, -1)
+        entropy = F.binary_cross_entropy_with_logits(logits, frames, reduction="none").sum((2, 3))  # (batch, 2, frames)
+        return (2*entropy[:, 0] + entropy[:, 1]).mean()
+
 # %% ../nbs/reference/mt3_training.ipynb #82449d9e
 @dataclass
 class MT3TrainConfig:
@@ -311,6 +405,8 @@ class MT3TrainConfig:
     keep: int = 5              # checkpoints, the best by validation loss
     freeze: str = "none"       # see `freeze`
     lora: int = 0              # rank of adapters; 0: none
+    frame_loss: float = 0.0    # weight of what the encoder should say of each frame, where the data have it
+    guided_attention: float = 0.0  # weight of where the decoder should look
     seed: int = 0
     workers: int = 0           # processes that make segments
     bf16: bool | None = None   # products in 16 bits; None: on a GPU; some CPUs gain by it, too
@@ -327,6 +423,8 @@ class MT3Module(L.LightningModule):
     def __init__(self,
         network: MT3, # new or pretrained; changed in place
         train: MT3TrainConfig, # the run
+        *,
+        instruments: int = 3, # of the data, for `frame_loss`
     ):
         super().__init__()
         if train.lora and train.freeze != "none":
@@ -337,24 +435,36 @@ class MT3Module(L.LightningModule):
         self.train_config, self.seconds, self.last_loss = train, 0.0, float("nan")
         freeze(network, train.freeze)
         self.network = add_lora(network, train.lora) if train.lora else network
+        if train.frame_loss: self.frame_head = FrameHead(network.config.d_model, instruments)
+        self.guide = GuidedAttention(network) if train.guided_attention else None
         self.network.train()  # Lightning leaves it as it is
         if not trainable(self.network): raise InstsepError(f"freeze {train.freeze!r}: leaves nothing to train")
 
-    def loss(self, batch: dict) -> torch.Tensor: return self.network(**batch).loss
+    def loss(self, batch: dict) -> torch.Tensor:
+        return self.network(inputs=batch["inputs"], labels=batch["labels"]).loss
+
+    def losses(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        "The tokens' loss, and it with what helps to learn."
+        c, out = self.train_config, self.network(inputs=batch["inputs"], labels=batch["labels"])
+        loss = out.loss
+        if c.guided_attention: loss = loss + c.guided_attention*self.guide.loss(batch["labels"])
+        if c.frame_loss and "frames" in batch:
+            loss = loss + c.frame_loss*self.frame_head.loss(out.encoder_last_hidden_state, batch["frames"])
+        return out.loss, loss
 
     def training_step(self, batch, index):
         c = self.train_config
         torch.manual_seed((c.seed*1_000_003 + self.global_step)*c.accumulate + index % c.accumulate)
-        loss = self.loss(batch)
-        self.last_loss = float(loss.detach())
-        if self.trainer.loggers: self.log("train_loss", loss, on_step=True, on_epoch=False)
+        tokens, loss = self.losses(batch)
+        self.last_loss = float(tokens.detach())
+        if self.trainer.loggers: self.log("train_loss", tokens, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch, index):
         self.log("valid_loss", self.loss(batch), batch_size=int((batch["labels"] >= 0).sum()))
 
     def configure_optimizers(self):
-        c, weights = self.train_config, [weight for weight in self.network.parameters() if weight.requires_grad]
+        c, weights = self.train_config, [weight for weight in self.parameters() if weight.requires_grad]
         make = dict(adamw=torch.optim.AdamW, adafactor=torch.optim.Adafactor)[c.optimizer]
         optimizer = make(weights, lr=c.learning_rate, weight_decay=c.weight_decay)
         def time_share(): return self.seconds/(60*c.minutes) if c.minutes else 0.0
@@ -568,17 +678,20 @@ def pretraining_data(
     instruments: tuple[str, ...] = TRIO, # who plays
     seed: int = 0, # another seed, other mixtures
     valid: int = 96, # segments for validation
+    thin: float = 0.0, # how many training mixtures lack some of their notes
+    frames: bool = False, # training items say of each frame, too, what begins and what sounds
 ) -> tuple[Dataset, list[dict]]: # an endless data set, and the validation items
     "Mixtures of all kinds from the pieces' training split; validation on pieces of the validation split."
     split = pieces.split()
     for name in ("train", "valid"):
         if not len(split[name]):
             raise InstsepError(f"pieces: {len(pieces)} pieces are too few for a {name} set; give more of them")
-    def mixtures(name, seed, **options):
-        return Mixtures(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=instruments,
-                        sample_rate=bank.sample_rate, seconds=3.0, other=0.0, seed=seed, **options)
+    def mixtures(name, seed, thin=0.0, **options):
+        return Thinned(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=instruments,
+                       sample_rate=bank.sample_rate, seconds=3.0, other=0.0, seed=seed, thin=thin, **options)
     held_out = TokenMixtures(mixtures("valid", seed + 1, length=valid), config)
-    return TokenMixtures(mixtures("train", seed, length=10**9), config), fixed_items(held_out, valid)
+    train = TokenMixtures(mixtures("train", seed, thin, length=10**9), config, frames=frames)
+    return train, fixed_items(held_out, valid)
 
 def octave_data(
     pieces: PieceBank, # to choose from
@@ -605,8 +718,8 @@ def _check_run(run: Path, module: MT3Module) -> None:
     "A run can only be resumed with the network and the settings it was begun with."
     if not (run/"last.ckpt").is_file() or not (run/"config.json").is_file(): return
     before = json.loads((run/"config.json").read_text())
-    names = "freeze", "lora", "batch", "accumulate", "optimizer", "seed"
-    differ = [name for name in names if before["train"][name] != module.hparams["train"][name]]
+    names = "freeze", "lora", "batch", "accumulate", "optimizer", "seed", "frame_loss", "guided_attention"
+    differ = [name for name in names if before["train"].get(name, 0) != module.hparams["train"][name]]
     sizes = [name for name in SIZES["mt3-tiny"] if before["config"][name] != module.hparams["config"][name]]
     if differ + sizes:
         raise InstsepError(f"{run.parent}: holds a run with another {', '.join(differ + sizes)}; "
@@ -622,7 +735,7 @@ def _instruments(bank: NoteBank, preset: str) -> tuple[str, ...]:
 def _new_or_loaded(network: str | None, init: str | Path | None, seed: int) -> MT3:
     "A network of a named size, or one from a folder."
     torch.manual_seed(seed)
-    if init is None: return MT3(config_of(network or "mt3-tiny"))
+    if init is None: return time_tokens_as_positions(MT3(config_of(network or "mt3-tiny")))
     loaded = load_mt3(init).float()
     if network and any(getattr(loaded.config, name) != getattr(config_of(network), name) for name in SIZES["mt3-tiny"]):
         raise InstsepError(f"{init}: is no {network}; leave --network out and take its own size")
@@ -654,7 +767,7 @@ def train_transcriber(
     accelerator, run = pick_device(device).type, output/"run"
     module = MT3Module(_new_or_loaded(network, init, plan.seed), plan)
     if resume: _check_run(run, module)
-    make = pretraining_data if preset == "pretrain" else octave_data
+    make = partial(pretraining_data, thin=0.5, frames=plan.frame_loss > 0) if preset == "pretrain" else octave_data
     data = make(pieces, bank, module_config(module), instruments=names, seed=plan.seed, valid=valid)
     going_on = resume and (run/"last.ckpt").is_file()
     say(f"{'going on with' if going_on else 'training'} {trainable(module.network)/1e6:.2g} million weights; "

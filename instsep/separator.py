@@ -215,6 +215,8 @@ class HarmonicLayer(nn.Module):
 # %% ../nbs/03_separator.ipynb #ec52b023
 class HarmonicRNN(nn.Module):
     "Masks from a spectrogram on a logarithmic frequency axis, where every pitch is heard by the same recurrent networks."
+    bears_16_bits = True                                                        # in use; see `in_16_bits`
+
     def __init__(self, stems: int, width: int = 32, hidden: int = 20, narrow: int = 10, summary: int = 48, layers: int = 3,
                  per_octave: int = 24, used: int = 768, fold: int = 2, head: int = 48):
         super().__init__()
@@ -307,7 +309,8 @@ class Separator(nn.Module):
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
         "Masks from the magnitudes, all channels together, after bringing the sound to one level."
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
-        told = [spec.mean(1)] if getattr(self.network, "wants_spectrum", False) else []
+        bins = getattr(self.network, "wants_spectrum", 0)
+        told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
         return self.network(magnitude / level(magnitude), *told)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
@@ -318,7 +321,7 @@ class Separator(nn.Module):
         self,
         waveform: torch.Tensor,  # (batch, channels, samples)
     ) -> torch.Tensor:           # (batch, stems, channels, samples)
-        "In windows of 30 s on a fixed grid, as `separate` does, which does not hold all of a long recording in memory."
+        "In windows of 20 s on a fixed grid, as `separate` does, which does not hold all of a long recording in memory."
         spec = self.spectrogram(waveform)                                      # (batch, channels, bins, frames)
         stems = masks_in_windows(self, spec).unsqueeze(2) * spec.unsqueeze(1)              # (batch, stems, channels, bins, frames)
         return istft(stems * (self.config.n_fft / 2), self.config.n_fft, self.config.hop, waveform.shape[-1])
@@ -328,7 +331,7 @@ class Separator(nn.Module):
         waveform,               # numpy or torch (channels, samples), of any length
         sample_rate: int,       # Hz, any
         *,
-        overlap: float = 0.2,   # share of a window of 30 s that the next one hears too
+        overlap: float = 0.2,   # share of a window of 20 s that the next one hears too
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."

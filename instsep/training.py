@@ -25,7 +25,7 @@ from .separator import Separator, SeparatorConfig
 from .spectral import istft, stft
 
 # %% auto #0
-__all__ = ['spectral_loss', 'multiplies_bf16', 'TrainConfig', 'SeparatorModule', 'fit', 'Interrupt', 'HeldOut']
+__all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'fit', 'Interrupt', 'HeldOut']
 
 # %% ../nbs/reference/training.ipynb #ac011328
 def spectral_loss(
@@ -45,12 +45,6 @@ def spectral_loss(
     return decibel.mean() + l1 * 10 * distance.mean()
 
 # %% ../nbs/reference/training.ipynb #2cae92b5
-def multiplies_bf16() -> bool:
-    "Has this processor instructions for products of 16-bit numbers (AVX512-BF16, AMX)? Then they are worth it in training."
-    asked = "_is_avx512_bf16_supported", "_is_amx_tile_supported"              # which older versions of torch do not have
-    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
-
-
 @dataclass
 class TrainConfig:
     "What a run is made of, beside its data and its network; written into the log."
