@@ -42,11 +42,14 @@ def recording_items(folder):
         yield path.name, about["kind"], {s["instrument"]: load(path / s["stem"], mono=True)[0] for s in about["stems"]}
 
 
-def score(model, items, label):
+def score(model, items, label, told=False):
+    "Rows of stem scores; `told`: with `--instruments`, the separator knows who of its instruments plays."
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
-        estimates = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100).items()}  # (1, samples)
+        players = [name for name in model.config.instruments if name in stems] if told else None
+        found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=players).items()}
+        estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}  # (1, samples)
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
         outside = {k: v for k, v in stems.items() if k not in inside}
         best = oracle(mixture, np.stack([*inside.values(), sum(outside.values(), np.zeros_like(mixture))]), n_fft=4096, hop=1024).numpy()
@@ -79,7 +82,9 @@ def main():
     for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
         if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
         rows += score(model, soundfont_items(fonts[font], pieces, args.count, model.config.instruments), label)
-    if Path(args.recordings).is_dir(): rows += score(model, recording_items(args.recordings), "recordings")
+    if Path(args.recordings).is_dir():
+        for told in (False, True):
+            rows += score(model, recording_items(args.recordings), "recordings" + ", told who plays" * told, told)
     else: print(f"recordings: {args.recordings} is not there, left out")
 
     measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
@@ -101,11 +106,12 @@ def main():
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
             kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"], "ours, mean": line["si_sdr_improvement"]["mean"],
                           "oracle, mean": line["oracle_improvement"]["mean"]})
-    single = [{k: r[k] for k in ("item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")}
+    single = [{k: r[k] for k in ("set", "item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")}
               for r in rows if r["item"].startswith("R")]
     text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count {args.count}`\n\n"
             "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself as the estimate), beside the ideal ratio "
-            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB.\n\n"
+            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB. Told who plays: with "
+            "`--instruments`; who does not has no stem then.\n\n"
             + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds) + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,18 @@ __version__ = "0.1.0"
 _HOMES = dict(InstsepError="core", Separator="separator", list_models="separator")  # names at hand, imported when asked for
 
 
-def separate(path, model=None, device=None, *, mono=False, downmix=False, overlap=0.2, progress=False):
+def separate(path, model=None, device=None, *, instruments=None, mono=False, downmix=False, overlap=0.2, progress=False):
     """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's own.
 
     `path` is an audio file; `model` a name (see `list_models`), a folder, a Hugging Face id, or a `Separator` already
-    loaded; `device` "cpu", "cuda", "mps" or None for the best there is. More than two channels are refused unless
-    `downmix` (to stereo) or `mono` is set. The stems and `residual` add up to the recording.
+    loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play, where that is
+    known: what is not theirs is `residual`. More than two channels are refused unless `downmix` (to stereo) or `mono` is
+    set. The stems and `residual` add up to the recording.
     """
     from .inference import separate_recording
     from .separator import DEFAULT_MODEL, Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
-    return separate_recording(separator, path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
+    return separate_recording(separator.playing(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, progress=False):

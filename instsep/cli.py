@@ -105,6 +105,8 @@ def _separate(
     output: str = Option("separated", *OUT, metavar="FOLDER", help="Where the results go."),
     model: str = Option(None, "-n", "--model", metavar="NAME", help="A model: name, folder, or id at Hugging Face."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
+    instruments: str = Option(None, "--instruments", metavar="NAMES",
+                              help="Who plays, separated by commas; what is not theirs goes to residual."),
     stems: str = Option(None, "--stems", metavar="NAMES", help="Write only these, separated by commas."),
     two_stems: str = Option(None, "--two-stems", metavar="NAME", help="Write this one, and all others as no_NAME."),
     filename: str = Option("{track}/{stem}.{ext}", "--filename", metavar="TEMPLATE",
@@ -130,7 +132,7 @@ def _separate(
     ext, subtype = _format(flac, mp3, float32, int24)
     from instsep.inference import separate_file
     from instsep.separator import DEFAULT_MODEL, Separator
-    separator = Separator.from_pretrained(model or DEFAULT_MODEL, device)
+    separator = Separator.from_pretrained(model or DEFAULT_MODEL, device).playing(_names(instruments))
     options = dict(stems=_names(stems), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty())

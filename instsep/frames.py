@@ -24,7 +24,7 @@ from .spectral import istft, stft
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
            'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'shared_out',
-           'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
+           'FrameTranscriber', 'is_frames', 'note_bands', 'only_players', 'NoteInformedRNN', 'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -349,6 +349,22 @@ def note_bands(
     return torch.stack([near[:, 0], near.amax(1)])
 
 
+def only_players(
+    logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
+    players: list[int],    # which instruments play; strangers may
+) -> torch.Tensor:         # the same shape
+    "Onsets and frames of those who do not play, given to the others in proportion to what is said of each; `shared_out` with strangers."
+    strangers = logits.shape[2] - 1
+    mine, away = [*players, strangers], [k for k in range(strangers) if k not in players]
+    said = logits[:, :2].float().sigmoid()                                      # (batch, 2, instruments and other, pitches, frames)
+    here, gone = said[:, :, mine], said[:, :, away].sum(2, keepdim=True)
+    here = here + gone * here / here.sum(2, keepdim=True).clamp_min(1e-6)
+    out = logits.float().clone()
+    out[:, :2, mine] = here.clamp(1e-4, 1 - 1e-4).logit()
+    out[:, :2, away] = -9.2                                                     # 1e-4 as a logit
+    return out
+
+
 @network
 class NoteInformedRNN(HarmonicRNN):
     "A `HarmonicRNN` that is told the notes: their onsets, frames and velocities, as a frame-wise transcriber hears them."
@@ -362,13 +378,18 @@ class NoteInformedRNN(HarmonicRNN):
         self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
         nn.init.zeros_(self.enter_notes.weight)                                 # at first it separates as if it were told nothing
 
-    def read(self, spec: torch.Tensor) -> torch.Tensor:  # complex (batch, bins, frames) -> (batch, kinds, instruments, pitches, frames)
-        "What the transcriber says, logits, from a spectrum at the separator's frames."
+    def read(
+        self,
+        spec: torch.Tensor,                # complex (batch, bins, frames), at the separator's frames
+        players: list[int] | None = None,  # which instruments play; None: any may
+    ) -> torch.Tensor:                     # (batch, kinds, instruments and other, pitches, frames)
+        "What the transcriber says, logits; where it is known who plays, notes of the others are theirs or strangers'."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
         short, sharp = spec.abs(), stft(wave, self.long, self.hop)[:, :self.notes.used * self.notes.long].abs() * (2 / self.long)
         loudness = level(short)
-        return self.notes(short / loudness, sharp / loudness)
+        said = self.notes(short / loudness, sharp / loudness)
+        return said if players is None else only_players(said, players)
 
     def enter_bands(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:  # told: the spectrum, or what `read` said of it
         said = (self.read(told) if told.is_complex() else told).float().sigmoid()

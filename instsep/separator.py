@@ -289,6 +289,8 @@ class SeparatorConfig:
 
 class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
+    players: list[int] | None = None  # numbers of the instruments that play; None: any may; see `playing`
+
     def __init__(self, config: SeparatorConfig):
         super().__init__()
         if config.network in ELSEWHERE:
@@ -301,7 +303,8 @@ class Separator(nn.Module):
     @property
     def stems(self) -> tuple[str, ...]:
         "Names of what `forward` returns, in order."
-        return (*self.config.instruments, "residual")
+        names = self.config.instruments
+        return (*(names if self.players is None else (names[k] for k in self.players)), "residual")
 
     def masks(
         self,
@@ -311,7 +314,11 @@ class Separator(nn.Module):
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
         bins = getattr(self.network, "wants_spectrum", 0)
         told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
-        return self.network(magnitude / level(magnitude), *told)
+        if told and self.players is not None: told = [self.network.read(told[0], self.players)]
+        masks = self.network(magnitude / level(magnitude), *told)
+        if self.players is None: return masks
+        masks = masks[:, self.players].float()
+        return torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)           # what others would get is residual
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
@@ -331,19 +338,39 @@ class Separator(nn.Module):
         waveform,               # numpy or torch (channels, samples), of any length
         sample_rate: int,       # Hz, any
         *,
+        instruments=None,       # names of those that play; None: any may; see `playing`
         overlap: float = 0.2,   # share of a window of 20 s that the next one hears too
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
-        return separate_waveform(self, waveform, sample_rate, overlap=overlap, progress=progress)
+        return separate_waveform(self.playing(instruments), waveform, sample_rate, overlap=overlap, progress=progress)
+
+    def playing(
+        self,
+        instruments,            # names of those that play; None: any may
+    ) -> "Separator":           # with the same network
+        "A separator that knows who plays: nobody else has a stem, and what is not theirs is `residual`. `InstsepError` for one it has no stem for."
+        if instruments is None: return self
+        wanted = [instruments] if isinstance(instruments, str) else list(instruments)
+        known = self.config.instruments
+        if strangers := [name for name in wanted if name not in known]:
+            raise InstsepError(f"instruments: {strangers[0]} has no stem, only {', '.join(known)} have; leave it out, "
+                               "and what it plays goes to residual")
+        if not wanted: raise InstsepError(f"instruments: none given; name those that play, of {', '.join(known)}")
+        other = self._with(self.config)
+        other.players = [k for k, name in enumerate(known) if name in wanted]
+        return other
+
+    def _with(self, config: SeparatorConfig) -> "Separator":
+        "Another one with the same network and the same players."
+        other = Separator.__new__(Separator)
+        nn.Module.__init__(other)
+        other.config, other.network, other.players = config, self.network, self.players
+        return other
 
     def at(self, sample_rate: int) -> "Separator":
         "The same network over the same frames in seconds, at another sample rate."
-        if sample_rate == self.config.sample_rate: return self
-        other = Separator.__new__(Separator)
-        nn.Module.__init__(other)
-        other.config, other.network = self.config.at(sample_rate), self.network
-        return other
+        return self if sample_rate == self.config.sample_rate else self._with(self.config.at(sample_rate))
 
 # %% ../nbs/03_separator.ipynb #c2281551
 def save_model(
