@@ -47,7 +47,7 @@ def score(model, items, label, told=False):
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
-        players = [name for name in model.config.instruments if name in stems] if told else None
+        players = [name for name in stems if stems[name].any()] if told else None
         found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=players).items()}
         estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}  # (1, samples)
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
@@ -116,10 +116,10 @@ def main():
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"separation_{args.name or Path(args.model).name}"
-    stem.with_suffix(".md").write_text(text)
+    (out / f"{stem.name}.md").write_text(text)
     about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
                  cpu_seconds=round(time.process_time() - begun, 1), heard=HEARD, unheard=UNHEARD)
-    stem.with_suffix(".json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
+    (out / f"{stem.name}.json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
     print(text)
 
 

@@ -8,8 +8,8 @@ def separate(path, model=None, device=None, *, instruments=None, mono=False, dow
     """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's own.
 
     `path` is an audio file; `model` a name (see `list_models`), a folder, a Hugging Face id, or a `Separator` already
-    loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play, where that is
-    known: what is not theirs is `residual`. More than two channels are refused unless `downmix` (to stereo) or `mono` is
+    loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names all that play, where that is
+    known: who of them has no stem is in `residual`. More than two channels are refused unless `downmix` (to stereo) or `mono` is
     set. The stems and `residual` add up to the recording.
     """
     from .inference import separate_recording

@@ -106,7 +106,7 @@ def _separate(
     model: str = Option(None, "-n", "--model", metavar="NAME", help="A model: name, folder, or id at Hugging Face."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     instruments: str = Option(None, "--instruments", metavar="NAMES",
-                              help="Who plays, separated by commas; what is not theirs goes to residual."),
+                              help="All who play, separated by commas; those that have no stem go to residual."),
     stems: str = Option(None, "--stems", metavar="NAMES", help="Write only these, separated by commas."),
     two_stems: str = Option(None, "--two-stems", metavar="NAME", help="Write this one, and all others as no_NAME."),
     filename: str = Option("{track}/{stem}.{ext}", "--filename", metavar="TEMPLATE",

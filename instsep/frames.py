@@ -351,11 +351,13 @@ def note_bands(
 
 def only_players(
     logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
-    players: list[int],    # which instruments play; strangers may
+    players: list[int],    # which instruments play
+    strangers: bool,       # may others play, too?
 ) -> torch.Tensor:         # the same shape
-    "Onsets and frames of those who do not play, given to the others in proportion to what is said of each; `shared_out` with strangers."
-    strangers = logits.shape[2] - 1
-    mine, away = [*players, strangers], [k for k in range(strangers) if k not in players]
+    "Onsets and frames of those who do not play, given to those who may in proportion to what is said of each; as `shared_out`, for logits."
+    everybody = list(range(logits.shape[2]))
+    mine = [*players, *everybody[-1:]*strangers]
+    away = [k for k in everybody if k not in mine]
     said = logits[:, :2].float().sigmoid()                                      # (batch, 2, instruments and other, pitches, frames)
     here, gone = said[:, :, mine], said[:, :, away].sum(2, keepdim=True)
     here = here + gone * here / here.sum(2, keepdim=True).clamp_min(1e-6)
@@ -382,14 +384,15 @@ class NoteInformedRNN(HarmonicRNN):
         self,
         spec: torch.Tensor,                # complex (batch, bins, frames), at the separator's frames
         players: list[int] | None = None,  # which instruments play; None: any may
+        strangers: bool = True,            # may others play?
     ) -> torch.Tensor:                     # (batch, kinds, instruments and other, pitches, frames)
-        "What the transcriber says, logits; where it is known who plays, notes of the others are theirs or strangers'."
+        "What the transcriber says, logits; where it is known who plays, all notes are theirs."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
         short, sharp = spec.abs(), stft(wave, self.long, self.hop)[:, :self.notes.used * self.notes.long].abs() * (2 / self.long)
         loudness = level(short)
         said = self.notes(short / loudness, sharp / loudness)
-        return said if players is None else only_players(said, players)
+        return said if players is None else only_players(said, players, strangers)
 
     def enter_bands(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:  # told: the spectrum, or what `read` said of it
         said = (self.read(told) if told.is_complex() else told).float().sigmoid()

@@ -358,7 +358,8 @@ class GuidedAttention:
         for number, layer in enumerate(network.decoder):
             layer.cross_attention.register_forward_pre_hook(partial(self._see, number))
 
-    def _see(self, number, attention, arguments): self.seen[number] = attention, *arguments[:2]
+    def _see(self, number, attention, arguments):
+        if torch.is_grad_enabled(): self.seen[number] = attention, *arguments[:2]
 
     def loss(self, labels: torch.Tensor) -> torch.Tensor:  # scalar
         "How little is looked at where it happens: minus the logarithm of the share of attention, a mean."
@@ -370,7 +371,9 @@ class GuidedAttention:
             far = (frames - (at*per_second)[..., None]).abs() > self.reach*per_second + 0.5  # (batch, tokens, frames)
             share = scores.log_softmax(-1).masked_fill(far[:, None], -1e4).logsumexp(-1)     # (batch, heads, tokens)
             total = total - share.transpose(1, 2)[labels >= 0].mean()
-        return total/len(self.seen)
+        layers = len(self.seen)
+        self.seen.clear()  # a network that is copied takes its hooks along
+        return total/layers
 
 class FrameHead(nn.Module):
     "What the encoder should say of each frame, while it learns: which notes begin, and which sound."
@@ -414,7 +417,7 @@ class MT3TrainConfig:
     clock: str = "wall"        # what minutes are counted by; "cpu": processor time, which is fair on a shared machine
 
 PRESETS = dict(
-    pretrain=dict(),
+    pretrain=dict(frame_loss=0.1, guided_attention=0.3),
     finetune=dict(steps=50*50, epoch=50, batch=4, learning_rate=2e-5, warmup=50, weight_decay=0.0),  # the paper's
 )
 

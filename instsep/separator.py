@@ -287,9 +287,20 @@ class SeparatorConfig:
                                   "n_fft": int(self.n_fft / ratio), "hop": int(self.hop / ratio)})
 
 
+def _of_one_kind(instrument: str | int, known: tuple[str, ...]) -> list[int]:
+    "Which of the known names stand for one of the General MIDI programs that this one stands for."
+    from instsep.notes import instrument_programs
+    wanted, kinds = set(instrument_programs(instrument)), []
+    for name in known:
+        try: kinds.append(set(instrument_programs(name)))
+        except InstsepError: kinds.append(set())  # a name of the user's own
+    return [k for k, kind in enumerate(kinds) if wanted & kind]
+
+
 class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     players: list[int] | None = None  # numbers of the instruments that play; None: any may; see `playing`
+    strangers: bool = True            # may others play, that have no stem?
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
@@ -314,7 +325,7 @@ class Separator(nn.Module):
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
         bins = getattr(self.network, "wants_spectrum", 0)
         told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
-        if told and self.players is not None: told = [self.network.read(told[0], self.players)]
+        if told and self.players is not None: told = [self.network.read(told[0], self.players, self.strangers)]
         masks = self.network(magnitude / level(magnitude), *told)
         if self.players is None: return masks
         masks = masks[:, self.players].float()
@@ -347,25 +358,25 @@ class Separator(nn.Module):
 
     def playing(
         self,
-        instruments,            # names of those that play; None: any may
+        instruments,            # names of all that play, as in `notes.instrument_programs`; None: any may
     ) -> "Separator":           # with the same network
-        "A separator that knows who plays: nobody else has a stem, and what is not theirs is `residual`. `InstsepError` for one it has no stem for."
+        "A separator that knows who plays, and nobody else: others have no stem; who plays and has none is in `residual`. `InstsepError` for unknown names."
         if instruments is None: return self
-        wanted = [instruments] if isinstance(instruments, str) else list(instruments)
+        wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         known = self.config.instruments
-        if strangers := [name for name in wanted if name not in known]:
-            raise InstsepError(f"instruments: {strangers[0]} has no stem, only {', '.join(known)} have; leave it out, "
-                               "and what it plays goes to residual")
-        if not wanted: raise InstsepError(f"instruments: none given; name those that play, of {', '.join(known)}")
+        found = [[k for k, name in enumerate(known) if one == name] or _of_one_kind(one, known) for one in wanted]
+        if not any(found):
+            raise InstsepError(f"instruments: {', '.join(map(str, wanted)) or 'none'} given, but only {', '.join(known)} have a stem; "
+                               "name at least one of them")
         other = self._with(self.config)
-        other.players = [k for k, name in enumerate(known) if name in wanted]
+        other.players, other.strangers = sorted({k for numbers in found for k in numbers}), not all(found)
         return other
 
     def _with(self, config: SeparatorConfig) -> "Separator":
         "Another one with the same network and the same players."
         other = Separator.__new__(Separator)
         nn.Module.__init__(other)
-        other.config, other.network, other.players = config, self.network, self.players
+        other.config, other.network, other.players, other.strangers = config, self.network, self.players, self.strangers
         return other
 
     def at(self, sample_rate: int) -> "Separator":
