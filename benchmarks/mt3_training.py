@@ -42,7 +42,8 @@ WAYS = {  # name: (what to change in the run, train on more data?)
 }
 
 
-HELP = PRESETS["pretrain"]  # the losses; notes left out and times as places are said below
+def folder_of(name: str) -> str: return name.replace(" ", "_").replace(",", "")
+
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
@@ -51,7 +52,7 @@ def processor() -> str:
 
 def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about: dict) -> tuple[dict, MT3]:
     "One run, if it is not finished yet: its row of the table, and the network when it was best."
-    folder = work/name.replace(" ", "_").replace(",", "")
+    folder = work/folder_of(name)
     if (folder/"row.json").is_file(): return json.loads((folder/"row.json").read_text()), load_mt3(folder)
     dataset, valid = data()
     print(f"{name}: {plan.minutes:g} minutes" if plan.minutes else f"{name}: {plan.steps} steps", flush=True)
@@ -85,7 +86,7 @@ def note(rows: list[dict]) -> str:
 
 
 def table_row(name: str, row: dict) -> dict:
-    rows = read_log(LOGS/name.replace(" ", "_").replace(",", ""))
+    rows = read_log(LOGS/folder_of(name))
     return {"run": name, "learning rate": f"{row['learning_rate']:g}", "trained weights": row["trainable"],
             "steps": row["steps"], "CPU s": round(row["cpu_seconds"]), "sound, h": f"{row['hours_heard']:.2f}",
             "first valid. loss": f"{rows[0]['valid_loss']:.3f}",
@@ -128,7 +129,7 @@ def main():
         rows["pretraining, plain"], _ = once("pretraining, plain", args.work, MT3(config), plan,
                                              lambda: pretraining_data(pieces, bank, config), about)
     torch.manual_seed(0)
-    plan = MT3TrainConfig(minutes=args.pretrain_minutes, **settings, **HELP)
+    plan = MT3TrainConfig(minutes=args.pretrain_minutes, **settings, **PRESETS["pretrain"])
     rows["pretraining"], network = once("pretraining", args.work, time_tokens_as_positions(MT3(config)), plan,
                                         lambda: pretraining_data(pieces, bank, config, thin=0.5, frames=True), about)
     valid = octave_data(pieces, bank, config, valid=args.valid)[1]
