@@ -31,6 +31,7 @@ from torch import nn
 RESULTS = Path(__file__).parent/"results"/"mt3_speed.json"
 SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_decoder_layers=8, vocab_size=1536)
 FRAMES, SEED = 256, 0
+LENGTHS = (128, 256, 512, 1023)
 CACHE_KB = 2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3  # keys and values of one token or frame
 DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536  # weights read for each step: k and v of the sound are not
 
@@ -144,6 +145,12 @@ def per_token(generate, batch: int, tokens: int, repeats: int) -> list[float]:
     return [round(float(np.median(block)), 2) for block in np.array_split(fastest, 8)]
 
 
+def whole(generators: dict, batch: int, repeats: int) -> dict:
+    "Processor ms for each token of segments of several lengths, the encoder's work included."
+    rows = {tokens: measure(generators, batch, tokens, repeats) for tokens in LENGTHS}
+    return {f"{name}, batch {batch}": {str(tokens): rows[tokens][name]["cpu_ms_per_token"] for tokens in LENGTHS} for name in generators}
+
+
 def reading(batch: int, row: list[float]) -> list[dict]:
     "What a step must read in each eighth, and how fast that was: weights once, keys and values for each row."
     middles = (np.arange(8) + 0.5)*1023/8
@@ -169,18 +176,23 @@ def reading_of(flat: dict) -> dict:
 
 def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
     "Ways for one query to attend to all tokens so far: processor ms for all layers, and the largest error of what comes out."
+    from instsep.mt3 import _attend_once
     layers, heads, width = SIZES["num_decoder_layers"], SIZES["num_heads"], SIZES["d_kv"]
     torch.manual_seed(SEED)
     query = torch.randn(batch, heads, 1, width)*width**-0.5
     cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width)) for _ in range(layers)]
+    by_channel = [(keys, values.mT.contiguous().mT) for keys, values in cache]
     half = [(keys.half(), values.half()) for keys, values in cache]
+    bfloat = [(keys.bfloat16(), values.bfloat16()) for keys, values in cache]
     def sdpa(query, keys, values): return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
     def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
     def widened(query, keys, values): return products(query, keys.float(), values.float())
     def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
     ways = {"scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
+            "ours: two products, values of a channel side by side": (_attend_once, query, by_channel),
             "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
             "two products, float16": (products, query.half(), half),
+            "two products, bfloat16": (products, query.bfloat16(), bfloat),
             "kept in float16, widened, two products": (widened, query, half),
             "the same, row by row": (by_rows, query, half)}
     best, expected = {}, [sdpa(query, *layer) for layer in cache]
@@ -210,7 +222,7 @@ def only_rival(weights_file: Path, repeats: int) -> None:
     transformers.logging.set_verbosity_error()
     name = f"transformers {transformers.__version__} T5"
     generate = rival(torch.load(weights_file, weights_only=True))
-    print(json.dumps(dict(table=measure({name: generate}, 5, 128, repeats),
+    print(json.dumps(dict(table=measure({name: generate}, 5, 128, repeats), whole=whole({name: generate}, 5, 1),
                           per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1)})))
 
 
@@ -241,6 +253,8 @@ def main() -> None:
     flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 3) for batch in (1, 5)}
     read = reading_of(flat)
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
+    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"ours": mine}, batch, 2).items()}
+    segments |= whole({name: theirs}, 5, 1)
     if options.old_transformers:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         weights_file = options.output.with_suffix(".weights")
@@ -248,6 +262,7 @@ def main() -> None:
         try: old = run_old(options.old_transformers, weights_file, repeats)
         finally: weights_file.unlink()
         table |= old["table"]
+        segments |= old["whole"]
         flat |= old["per_token"]
     reference = table["ours"]["ids"]
     for row in table.values(): row["same_tokens"] = row.pop("ids") == reference
@@ -260,8 +275,9 @@ def main() -> None:
         versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                       instsep=instsep.__version__),
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
-        batch_5=table, batches=batches, cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read,
-        attention=attention_ways())
+        batch_5=table, batches=batches, cpu_ms_per_token_of_segments=segments,
+        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention_ways())
+    if options.output.is_file(): result |= {key: row for key, row in json.loads(options.output.read_text()).items() if key == "elsewhere"}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     report(result, options.output.with_suffix(".md"))
@@ -271,13 +287,24 @@ def _processor() -> str:
     "The processor's name, where the system tells it."
     try: lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError: return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    said = {line.split(":", 1)[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    if "model name" not in said: return platform.machine()
+    return said["model name"] + (f", family {said['cpu family']} model {said['model']}" if "cpu family" in said else "")
 
 
 def rows_of(header: list[str], rows: list[list]) -> str:
     "A table in Markdown; all columns but the first are numbers."
     lines = [header, ["---"] + ["---:"]*(len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def other_processor(elsewhere: dict | None) -> str:
+    "The same on a processor that is not at hand any more, as it was measured then."
+    if not elsewhere: return ""
+    rows = [f"{name} {row['cpu_s']:.2f} s" for name, row in elsewhere["batch_5"].items()]
+    mine, *_, last = (row["cpu_s"] for row in elsewhere["batch_5"].values())
+    return (f"\nHow much is gained depends on the processor. On {elsewhere['about']}: {', '.join(rows)}; "
+            f"{mine/last:.2f} of the last.\n")
 
 
 def report(result: dict, path: Path) -> None:
@@ -293,6 +320,8 @@ def report(result: dict, path: Path) -> None:
                                             f"{rows[0]['cpu_s_per_segment']/row['cpu_s_per_segment']:.1f}")]
              for few, many in zip(by_tokens[128], by_tokens[256])]
     flat = [[name, *(f"{value:.1f}" for value in row), f"{row[-1]/row[0]:.2f}"] for name, row in eighths.items()]
+    whole_rows = [[name, *(f"{value:.1f}" for value in row.values()), f"{max(row.values())/row[str(LENGTHS[0])]:.2f}"]
+                  for name, row in result["cpu_ms_per_token_of_segments"].items()]
     read = dict(result["reading_by_eighths_of_1023"])
     fastest = read.pop("sum_gb_per_s")
     bytes_read = [[f"{name}, {unit}", *(row[key] for row in rows), f"{rows[-1][key]/rows[0][key]:.2f}"]
@@ -315,32 +344,38 @@ processor times, the fastest of several runs.{result.get("note", "")}
 
 The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version 4.18 is
 what the public PyTorch port of MT3 pins and whose `generate` it calls.
-
+{other_processor(result.get("elsewhere"))}
 ## Batch size, ours: processor seconds for each segment
 
 {rows_of(["batch", "128 tokens", "times batch 1", "256 tokens", "times batch 1"], sizes)}
+
+## Segments of several lengths: processor ms for each token, listening included
+
+{rows_of(["", *(f"{tokens} tokens" for tokens in LENGTHS), "most/first"], whole_rows)}
 
 ## 1023 new tokens: processor ms for each token, in each eighth
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], flat)}
 
-## Why it is not flat: MB read in a step, and how fast
+What a whole segment costs for each of its tokens stays what it was: the network listens once, and the more it then writes,
+the less of that falls to a token, while a later token costs more than an early one. What that is:
+
+## What a step reads: MB, and how fast
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], bytes_read)}
 
-No past token is ever computed again, and nothing is copied. A step reads the decoder's weights once for all rows
-({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far ({CACHE_KB:.1f} kB each).
-From the first to the last eighth that is {grows("ours, batch 1")} for batch 1, and
-{grows("ours, batch 5")} for batch 5: a step takes as long as its reading. A plain sum over 120 MB reads {fastest} GB/s;
-were all of a step as quick as that, one of batch 5 would still take
-{read["ours, batch 5"][-1]["mb"]/read["ours, batch 5"][0]["mb"]:.2f} times as long at the end. Only fewer bytes would make it flat.
+No past token is ever computed again, and the past is copied only every 64 tokens. A step reads the decoder's weights once for
+all rows ({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far
+({CACHE_KB:.1f} kB each). From the first to the last eighth that is {grows("ours, batch 1")} for batch 1, and
+{grows("ours, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. So the growing
+part is read about as fast as this memory is; with many rows a step can be no flatter, unless it reads fewer bytes.
 
 ## Ways for one query to attend to {result["attention"]["tokens"]} tokens, batch {result["attention"]["batch"]}, all layers
 
 {rows_of(["", "processor, ms", "largest error"], ways)}
 
-Ours is the first: in whole steps two products were no faster, and slower for 5 rows of 128 tokens. Half the bytes bring nothing certain: products of 16-bit numbers are slow here, widening them costs about
-what reading them saves, and a single layer of attention already errs by 1e-4 (keys and values here are random, of size 1).
+Half the bytes are not half the time: products of 16-bit numbers are slower here, and widening them costs about what reading
+them saves; and they are less exact: a single layer errs by 1e-4 or more (keys and values here are random, of size 1).
 """
     path.write_text(text)
     print(text)

@@ -23,8 +23,8 @@ from .spectral import istft, stft
 
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
-           'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'shared_out',
-           'FrameTranscriber', 'is_frames', 'note_bands', 'only_players', 'NoteInformedRNN', 'transcriber_of']
+           'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'only_players',
+           'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -214,16 +214,21 @@ def pick_notes(
     return picker.finish()
 
 # %% ../nbs/reference/frames.ipynb #8d58ed06
-def shared_out(
-    said: np.ndarray,      # probabilities (kinds, instruments and other, pitches, frames)
-    players: list[int],    # which instruments play; nobody else does
-) -> np.ndarray:           # (kinds, instruments, pitches, frames)
-    "Onsets and frames of those who do not play, given to those who do, in proportion to what is said of each."
-    out, mine = np.zeros_like(said[:, :-1]), said[:, players]
-    total = mine[:2].sum(1, keepdims=True)
-    others = said[:2].sum(1, keepdims=True) - total                             # (2, 1, pitches, frames)
-    out[:, players] = mine
-    out[:2, players] = np.minimum(mine[:2] + others * mine[:2] / np.maximum(total, 1e-3), 1)
+def only_players(
+    logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
+    players: list[int],    # which instruments play
+    strangers: bool,       # may others play, too?
+) -> torch.Tensor:         # the same shape
+    "Onsets and frames of those who do not play, given to those who may in proportion to what is said of each."
+    everybody = list(range(logits.shape[2]))
+    mine = [*players, *everybody[-1:]*strangers]
+    away = [k for k in everybody if k not in mine]
+    said = logits[:, :2].float().sigmoid()                                      # (batch, 2, instruments and other, pitches, frames)
+    here, gone = said[:, :, mine], said[:, :, away].sum(2, keepdim=True)
+    here = here + gone * here / here.sum(2, keepdim=True).clamp_min(1e-6)
+    out = logits.float().clone()
+    out[:, :2, mine] = here.clamp(1e-4, 1 - 1e-4).logit()
+    out[:, :2, away] = -9.2                                                     # 1e-4 as a logit
     return out
 
 
@@ -259,9 +264,9 @@ class FrameTranscriber:
     @torch.inference_mode()
     def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        with in_16_bits(waveform.device): said = self.network(waveform[None])[0]
-        said = said.float().sigmoid().cpu().numpy()                             # (kinds, instruments and other, pitches, frames)
-        return said[:, :-1] if players is None else shared_out(said, players)
+        with in_16_bits(waveform.device): said = self.network(waveform[None])   # (1, kinds, instruments and other, pitches, frames)
+        if players is not None: said = only_players(said, players, strangers=False)
+        return said[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(
         self,
@@ -347,24 +352,6 @@ def note_bands(
     partial = place + 24 * torch.log2(torch.arange(1, overtones + 1))[:, None]                        # (overtones, pitches)
     near = (1 - (torch.arange(bands)[:, None, None] - partial).abs() / 2).clamp_min(0)                # (bands, overtones, pitches)
     return torch.stack([near[:, 0], near.amax(1)])
-
-
-def only_players(
-    logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
-    players: list[int],    # which instruments play
-    strangers: bool,       # may others play, too?
-) -> torch.Tensor:         # the same shape
-    "Onsets and frames of those who do not play, given to those who may in proportion to what is said of each; as `shared_out`, for logits."
-    everybody = list(range(logits.shape[2]))
-    mine = [*players, *everybody[-1:]*strangers]
-    away = [k for k in everybody if k not in mine]
-    said = logits[:, :2].float().sigmoid()                                      # (batch, 2, instruments and other, pitches, frames)
-    here, gone = said[:, :, mine], said[:, :, away].sum(2, keepdim=True)
-    here = here + gone * here / here.sum(2, keepdim=True).clamp_min(1e-6)
-    out = logits.float().clone()
-    out[:, :2, mine] = here.clamp(1e-4, 1 - 1e-4).logit()
-    out[:, :2, away] = -9.2                                                     # 1e-4 as a logit
-    return out
 
 
 @network
