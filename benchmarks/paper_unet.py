@@ -6,6 +6,7 @@ Every trial sees the same items in the same order from the same seed (5 epochs a
 paper) and is scored on mixtures of unseen pieces, played on soundfonts heard in training and on one never heard.
 Results go to nbs/results/paper_unet.json, pictures and clips to nbs/results/paper_unet/. A trial that is in the JSON
 already is left as it is, so a run that was cut off goes on where it stopped; `--only NAME ...` chooses trials.
+`--depth` trains the paper's network with and without normalisation and only writes how much its deep half does.
 The bank is a `NoteBank` at 22050 Hz, see `instsep.notebank`.
 """
 import argparse
@@ -139,6 +140,19 @@ def build(trial):
     return NETWORKS[trial.network](stems=len(STEMS), **trial.options)
 
 
+def depth(network, trial, mixture):
+    "Change of the output when all is silenced from one height down, relative to the output's own spread; from 2048 bins to 8."
+    changes = []
+    with torch.inference_mode():
+        spec = stft(mixture, N_FFT, HOP)[None]
+        whole = run(network, trial, spec)[0]                 # (1, stems, bins, frames)
+        for down in network.down:
+            hook = down.register_forward_hook(lambda module, inputs, output: 0 * output)
+            changes.append(float((run(network, trial, spec)[0] - whole).std() / whole.std((2, 3)).mean()))
+            hook.remove()
+    return changes
+
+
 def train(trial, items):
     "Train on what `items(i)` gives; the network, the loss every 20 steps, and the seconds it took."
     network, curve, recent, begun = build(trial), [], [], time.process_time()
@@ -236,6 +250,7 @@ def main():
     parser.add_argument("--pieces", default=None, help="a piece bank; the one of the package when left out")
     parser.add_argument("--count", type=int, default=32, help="mixtures in each test set")
     parser.add_argument("--only", nargs="*", default=[trial.name for trial in TRIALS])
+    parser.add_argument("--depth", action="store_true", help="only measure how much the deep half of the paper's network does")
     parser.add_argument("--out", default=str(Path(__file__).parents[1] / "nbs/results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -262,13 +277,21 @@ def main():
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log = json.loads(path.read_text()) if path.exists() else dict(trials={})
+    shown = next(s for s in sets["heard soundfont"] if all(s[k].any() for k in range(3)))
+    if args.depth:
+        log["depth"] = dict(bins=[2048 >> height for height in range(9)], bank=repr(bank), torch=torch.__version__)
+        for trial in TRIALS:
+            if trial.name not in ("paper", "paper, norm only"): continue
+            mixture, network = shown.sum(0), build(trial).eval()
+            log["depth"][trial.name] = dict(untrained=depth(network, trial, mixture), trained=depth(train(trial, items)[0], trial, mixture))
+        with atomic_path(path) as tmp: tmp.write_text(json.dumps(log, indent=1))
+        return print(json.dumps(log["depth"], indent=1))
     log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE,
                 seconds=SECONDS, sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count,
                 bank=groups(bank), heard=HEARD, unheard=groups(unheard), hardware="one CPU core",
                 versions=dict(python=platform.python_version(), torch=torch.__version__, instsep=__version__))
     if "baselines" not in log: log["baselines"] = baselines(sets)
     if "silence" not in log: log["silence"] = silence(items(i) for i in range(ITEMS))
-    shown = next(s for s in sets["heard soundfont"] if all(s[k].any() for k in range(3)))
     keep_truth(folder, shown)
     for trial in TRIALS:
         if trial.name not in args.only or trial.name in log["trials"]: continue

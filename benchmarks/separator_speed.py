@@ -104,6 +104,14 @@ def one(name, label, model):
     print(json.dumps(dict(cpu_s_per_s=round(cpu / seconds, 4), peak_mb=round(peak))))
 
 
+def processor() -> str:
+    "The processor's name, where the system tells it."
+    path = Path("/proc/cpuinfo")
+    said = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line) if path.exists() else {}
+    said = {name.strip(): value.strip() for name, value in said.items()}
+    return f"{said['model name']}, family {said['cpu family']} model {said['model']}" if "cpu family" in said else platform.machine()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=None, help="of ours; the default one when left out")
@@ -121,12 +129,12 @@ def main():
     base = rows[0]["cpu_s_per_s"]
     for row in rows: row["times ours"] = round(row["cpu_s_per_s"] / base, 1)
     import torch
-    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=platform.processor() or platform.machine(),
+    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=processor(),
                torch=torch.__version__, threads=1, load_average=os.getloadavg(), rows=rows)
     with atomic_path(RESULTS / "separator_speed.json") as temporary: temporary.write_text(json.dumps(log, indent=1) + "\n")
     table = format_table([{"system": r["system"], "audio": r["audio"], "CPU s per s": f"{r['cpu_s_per_s']:.3f}",
                            "times ours": f"{r['times ours']:.1f}", "peak MB": f"{r['peak_mb']}"} for r in rows])
-    text = f"# What separation costs\n\n`{log['command']}`, one thread, torch {log['torch']}. CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n"
+    text = f"# What separation costs\n\n`{log['command']}`, one thread of {log['processor']}, torch {log['torch']}. CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n"
     with atomic_path(RESULTS / "separator_speed.md") as temporary: temporary.write_text(text)
     print(text)
 

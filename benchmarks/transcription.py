@@ -146,7 +146,7 @@ def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscribe
     parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(-1, 4)
              for name in config.instruments]
     frames = 1 + math.ceil(samples / RATE * rate)
-    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=transcriber.pick)
+    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=replace(transcriber.pick, sharpness=1))
     return [Note(on, off, int(pitch), int(velocity), PROGRAM[config.instruments[k]])
             for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
 

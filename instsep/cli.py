@@ -51,15 +51,22 @@ def _recordings(
     "What is to be taken apart."
     found, complaints = {}, []
     for argument in arguments:
+        if not argument.strip(): raise InstsepError("an empty name was given; name a recording or a folder")
         path = Path(argument)
-        if not path.is_dir():
-            found.setdefault(path.resolve(), path)
+        try:
+            if not path.is_dir():
+                found.setdefault(path.resolve(), path)
+                continue
+        except (OSError, RuntimeError) as error:  # too long, or a link to itself
+            complaints.append(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
             continue
         from instsep.inference import _comment_of
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()
-                  and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                  and not _comment_of(file).startswith("instsep recording=")]
-        if not inside: complaints.append(f"{path}: no recordings in this folder; give audio files or folders of them")
+        audible = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()
+                   and not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        inside = [file for file in audible if not _comment_of(file).startswith("instsep recording=")]
+        if not inside:
+            only = "only stems that instsep made" if audible else "no recordings"
+            complaints.append(f"{path}: {only} in this folder; give audio files or folders of them")
         for file in inside: found.setdefault(file.resolve(), file)
     return list(found.values()), complaints
 
@@ -90,8 +97,10 @@ def _format(flac: bool, mp3: bool, float32: bool, int24: bool) -> tuple[str, str
     if flac and float32: raise InstsepError("--flac cannot hold floats; use --int24, or --float32 without --flac")
     return "flac" if flac else "mp3" if mp3 else "wav", "FLOAT" if float32 else "PCM_24" if int24 else None
 
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+def _names(text: str | None, option: str = "--instruments") -> list[str] | None:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names: raise InstsepError(f"{option}: names nobody; give names separated by commas, or leave it out")
+    return names or None
 
 def _list_models() -> None:
     from instsep.separator import DEFAULT_MODEL, list_models
@@ -118,7 +127,7 @@ def _separate(
     overlap: float = Option(0.2, "--overlap", help="Share of a window of 20 s that the next one hears, 0 to 0.8."),
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
-    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already."),
+    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to hear the stems."),
     list_models: bool = Option(False, "--list-models", help="Show the models that come with the package."),
 ):
@@ -133,28 +142,49 @@ def _separate(
     from instsep.inference import separate_file
     from instsep.separator import DEFAULT_MODEL, Separator
     separator = Separator.from_pretrained(model or DEFAULT_MODEL, device).playing(_names(instruments))
-    options = dict(stems=_names(stems), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
+    options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty())
     with _quiet_libraries():
         recordings, complaints = _recordings(files)
         names, failed = _track_names(recordings), len(complaints)
+        if len(recordings) > 1 and "{track}" not in filename:
+            raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
         for complaint in complaints: _complain(complaint)
         for path in recordings:
             try:
+                if report: _check_page(output, names[path], "stems", overwrite)
                 done = separate_file(separator, path, output, track=names[path], **options)
                 typer.echo(f"{path}: {_told(done)}")
                 if report: _separation_page(output, names[path], path, done)
-            except (InstsepError, UnicodeEncodeError) as error:
-                odd = isinstance(error, UnicodeEncodeError)
-                _complain(f"{path}: its name is not valid Unicode; rename it" if odd else _in_options(str(error)))
+            except (InstsepError, UnicodeEncodeError, OSError) as error:
+                _complain(_said(path, error))
                 failed += 1
     return 2 if failed else 0
+
+def _said(path: Path, error: Exception) -> str:
+    "What kept a recording from being done, in words."
+    if isinstance(error, UnicodeEncodeError): return f"{path}: its name is not valid Unicode; rename it"
+    if isinstance(error, BrokenPipeError): raise error
+    if isinstance(error, OSError): return f"{path}: {error.strerror or error}; choose another name or folder"
+    return _in_options(str(error))
+
+def _check_page(output: str, track: str, kind: str, overwrite: bool) -> None:
+    "`InstsepError` if a page that would be overwritten is another command's, or nobody's."
+    page = Path(output) / f"{track}.html"
+    if overwrite or not page.is_file(): return
+    with open(page, "rb") as file: head = file.read(4096)
+    if f'<meta name="generator" content="instsep {kind}">'.encode() not in head:
+        raise InstsepError(f"{page}: is there already and is no page of this command; choose another folder, or overwrite it (--overwrite)")
 
 @contextlib.contextmanager
 def _quiet_libraries():
     "What libraries write to the error stream behind Python's back goes nowhere: the MP3 decoder comments on odd files."
-    ours, saved, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try: ours, saved, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError: ours = None  # there is no error stream
+    if ours is None:
+        yield
+        return
     with contextlib.suppress(AttributeError, OSError):  # a stream that is no file can stay as it is
         options = dict(buffering=1, encoding=ours.encoding, errors=ours.errors)
         if ours.fileno() == 2: sys.stderr = os.fdopen(os.dup(2), "w", **options)
@@ -172,7 +202,8 @@ def _told(result) -> str:
     files = list(result.files.values())
     where = f"{', '.join(result.files)} in {os.path.commonpath([file.parent for file in files])}"
     if result.skipped: return f"{where} already, skipped (--overwrite makes them again)"
-    if result.gain < 1: return f"{where}; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
+    if result.gain < 1: where += f"; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
+    if result.stale: where += f" ({', '.join(file.name for file in result.stale)} beside them: of an earlier run with other options)"
     return where
 
 def _separation_page(output: str, track: str, path: Path, done) -> None:
@@ -294,7 +325,7 @@ def _render(
     count: int = Option(100, "--count", min=1, help="How many."),
     start: int = Option(0, "--start", min=0, help="Number of the first. What is there already is kept."),
     workers: int = Option(1, "--workers", min=1, help="Processes; the result does not depend on it."),
-    seed: int = Option(0, "--seed", help="Another seed, other mixtures."),
+    seed: int = Option(0, "--seed", min=0, help="Another seed, other mixtures."),
     split: str = Option("train", "--split", help="Which of the pieces: train, valid or test."),
     seconds: float = Option(4.0, "--seconds", help="Length of a mixture."),
     instruments: str = Option(TRIO, "--instruments", metavar="NAMES", help="One stem each, separated by commas."),
@@ -305,6 +336,7 @@ def _render(
     scores, notes = [p for p in banks if p.endswith(".npz")], [p for p in banks if p.endswith(".safetensors")]
     if len(scores) != 1 or not notes or len(scores) + len(notes) < len(banks):
         raise InstsepError("render: give one piece bank (.npz) and one or more note banks (.safetensors)")
+    _check_positive(seconds=seconds)
     if split not in ("train", "valid", "test"): raise InstsepError(f"--split {split}: is none of train, valid, test")
     from instsep.mixtures import DRY, render_dataset
     from instsep.pieces import PieceBank
@@ -315,6 +347,12 @@ def _render(
     typer.echo(f"{output}: mixtures {start} to {start + count - 1}, listed in {manifest.name}")
 
 # %% ../nbs/reference/cli.ipynb #739397b1
+def _check_positive(**values: float | None) -> None:
+    "`InstsepError` for what is not more than 0, and finite."
+    for name, value in values.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise InstsepError(f"--{name.replace('_', '-')} {value:g}: has to be more than 0")
+
 def _options_of(text: str) -> dict:
     import json
     try: options = json.loads(text)
@@ -352,7 +390,7 @@ def _train_separator(
     learning_rate: float = Option(2e-3, "--learning-rate"),
     network: str = Option(None, "--network", help="A network of chapter 3, by its class name; HarmonicRNN."),
     options: str = Option(None, "--options", metavar="JSON", help='Of the network, like {"width": 64}.'),
-    seed: int = Option(0, "--seed", help="Of the weights and the mixtures."),
+    seed: int = Option(0, "--seed", min=0, help="Of the weights and the mixtures."),
     workers: int = Option(1, "--workers", min=0, help="Processes that make mixtures."),
     resume: bool = Option(True, "--resume/--no-resume", help="Go on from the last checkpoint, if there is one."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
@@ -363,7 +401,7 @@ def _train_separator(
     best so far, and the same command goes on.
     """
     folder, seen = _check_output(output), sys.stderr.isatty()
-    if minutes is not None and minutes <= 0: raise InstsepError(f"--minutes {minutes:g}: has to be more than 0")
+    _check_positive(minutes=minutes, seconds=seconds, learning_rate=learning_rate)
     if bank and (soundfont or notes): raise InstsepError("--bank: leave --soundfont and --notes out, or --bank")
     asked = dict(options=_options_of(options) if options else None, network=network, start=start, seed=seed,
                  notes=[_whose(argument) for argument in notes or ()])
@@ -414,7 +452,7 @@ def _train_transcriber(
     optimizer: str = Option(None, "--optimizer", help="adamw or adafactor."),
     patience: int = Option(None, "--patience", min=1, help="Validations without gain until it ends; else it goes on."),
     bf16: bool = Option(None, "--bf16/--no-bf16", help="Products in 16 bits; on a GPU, unless said otherwise."),
-    seed: int = Option(0, "--seed", help="Of the weights and the mixtures."),
+    seed: int = Option(0, "--seed", min=0, help="Of the weights and the mixtures."),
     workers: int = Option(None, "--workers", min=0, help="Processes that make segments; none unless said."),
     resume: bool = Option(True, "--resume/--no-resume", help="Go on from the last checkpoint, if there is one."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
@@ -448,14 +486,14 @@ def _transcribe(
                         help="Weights: trio-notes (used if none are named), a folder, an MT3's id at Hugging Face."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     batch_size: int = Option(8, "--batch-size", min=1, help="Segments of two seconds at once, for an MT3."),
-    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, separated by commas; all notes are theirs then."),
+    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, of those the model knows, separated by commas; all notes are theirs then."),
     overlap: float = Option(0.0, "--overlap", help="For an MT3: how much of a segment the next one hears again, to 0.5."),
     stems: bool = Option(False, "--stems", help="Also play each instrument's notes into a file."),
     soundfont: str = Option(None, "--soundfont", metavar="PATH", help="What to play them on."),
     csv: bool = Option(False, "--csv", help="Also write the notes as a table."),
     plot: bool = Option(False, "--plot", help="Also draw a piano roll."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
-    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already."),
+    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
 ):
     "Write down what is played: FOLDER/{track}.mid, with one track for each instrument."
     from instsep.transcription import check_options, load_transcriber, transcribe_file
@@ -468,13 +506,13 @@ def _transcribe(
         for complaint in complaints: _complain(complaint)
         for path in recordings:
             try:
+                if report: _check_page(output, names[path], "notes", overwrite)
                 done = transcribe_file(transcriber, path, output, track=names[path], table=csv, overwrite=overwrite,
                                        progress=sys.stderr.isatty(), **options)
                 typer.echo(f"{path}: {_heard(done)}")
                 if report: _transcription_page(output, names[path], path, done)
-            except (InstsepError, UnicodeEncodeError) as error:
-                odd = isinstance(error, UnicodeEncodeError)
-                _complain(f"{path}: its name is not valid Unicode; rename it" if odd else str(error))
+            except (InstsepError, UnicodeEncodeError, OSError) as error:
+                _complain(_said(path, error))
                 failed += 1
     return 2 if failed else 0
 
@@ -499,7 +537,11 @@ def _evaluate(
     heard: int = Option(5, "--heard", min=0, help="How many items the page has in sound, the worst first."),
     granularity: str = Option("full", "--granularity", help="What an instrument is: full, midi_class or flat."),
 ):
-    "Compare stems and notes with the truth."
+    """Compare stems and notes with the truth.
+
+    A missing stem counts as silence; a track without any estimate is named, and counts in no mean. Other sample rates are
+    resampled, other numbers of channels averaged, and flagged.
+    """
     for path, suffix in ((json, ".json"), (csv, ".csv"), (report, ".html")):
         if path: _check_output(path, suffix)
     from instsep.errors import instrument_of
@@ -522,7 +564,9 @@ def main(
     arguments: list[str] | None = None, # None: those of the command line
 ) -> int: # 0 done, 2 something could not be done, 130 stopped by Ctrl-C
     "Run the command `instsep`."
-    with contextlib.suppress(ValueError): signal.signal(signal.SIGTERM, _terminate)  # ValueError: not the main thread
+    for name in ("SIGTERM", "SIGHUP"):
+        with contextlib.suppress(ValueError, AttributeError):  # not the main thread; a system without it
+            signal.signal(getattr(signal, name), _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")  # file names can be any bytes
     try: status = _run(arguments)
@@ -539,7 +583,7 @@ def _terminate(number, frame):
 def _run(arguments: list[str] | None) -> int:
     try:
         status = app(args=arguments, prog_name="instsep", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout: sys.stdout.flush()
         return status or 0
     except InstsepError as error: return _complain(str(error))
     except (KeyboardInterrupt, typer.Abort): return 130

@@ -642,8 +642,11 @@ def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", st
     "A network to train, from weights if there are any that fit; their name."
     from instsep.separator import Separator, SeparatorConfig
     from instsep.training import SeparatorModule
-    try: module = SeparatorModule(config, plan)
-    except TypeError as error:
+    try:
+        module = SeparatorModule(config, plan)
+        with torch.inference_mode(): module.ema.masks(torch.zeros(1, 1, config.n_fft // 2 + 1, 4, dtype=torch.complex64))
+    except InstsepError: raise
+    except Exception as error:  # sizes that no layer can have
         raise InstsepError(f"--options {json.dumps(config.options)}: do not fit {config.network} ({error})") from None
     model = Separator.from_pretrained(start or BEGINNING)
     if not start and config.instruments == SeparatorConfig().instruments: return module, None  # as it was trained
@@ -660,13 +663,16 @@ def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", st
     return module, None
 
 
-def _check_run(run: Path, config) -> None:
-    "A run that is to be gone on with must be one of the same separator."
-    try: before = json.loads((run / "config.json").read_text())["config"]
-    except (OSError, ValueError, KeyError): return
-    for key, value in json.loads(json.dumps(asdict(config))).items():
-        if before.get(key) != value:
-            raise InstsepError(f"{run.parent}: holds a run with {key} {before.get(key)}, not {value}; "
+def _check_run(run: Path, config, plan) -> None:
+    "A run that is to be gone on with must be one of the same separator, and count its items alike."
+    try: before = json.loads((run / "config.json").read_text())
+    except (OSError, ValueError): return
+    wanted = json.loads(json.dumps(asdict(config))) | dict(batch=plan.batch, seed=plan.seed)
+    had = before.get("config", {}) | {key: value for key, value in before.get("train", {}).items() if key in ("batch", "seed")}
+    for key, value in wanted.items():
+        if had.get(key) != value:
+            raise InstsepError(f"{run.parent}: holds a run with {key} {had.get(key)}, not {value}; "
+                               f"{'give --' + key + ' ' + str(had.get(key)) + ', ' if key in ('batch', 'seed') else ''}"
                                "choose another folder, or start it anew with --no-resume")
 
 
@@ -727,7 +733,7 @@ def train_separator(
     config = config.at(rate)
     if not resume: (run / "last.ckpt").unlink(missing_ok=True)
     going_on = (run / "last.ckpt").is_file()
-    if going_on: _check_run(run, config)
+    if going_on: _check_run(run, config, plan)
     torch.manual_seed(seed)
     module, start = _module(config, plan, start, (lambda line: None) if going_on else say)
     data = _prepared(chosen, output, banks=banks, soundfonts=soundfonts, notes=notes, stems=stems, pieces=pieces,

@@ -23,8 +23,8 @@ from .spectral import istft, stft
 
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
-           'note_targets', 'PickConfig', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'only_players',
-           'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
+           'note_targets', 'PickConfig', 'heard_together', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes',
+           'only_players', 'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -132,10 +132,22 @@ def note_targets(
 # %% ../nbs/reference/frames.ipynb #61bf1d30
 @dataclass
 class PickConfig:
-    "What makes a note of what the network says; measured on validation mixtures (`nbs/results/notes_thresholds.json`)."
+    "What makes a note of what the network says. The onset's threshold was best on validation mixtures (`nbs/results/notes_thresholds.json`); the frame's lies between the best of two such sets."
     onset: float = 0.25   # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
+    sharpness: float = 2.0  # of the decision who plays a note, see `heard_together`; 1: each instrument is heard by itself
+
+
+def heard_together(
+    probability: np.ndarray,  # (kinds, instruments, pitches, frames)
+    sharpness: float,         # 1 changes nothing; the higher, the more the likeliest instrument gets
+) -> np.ndarray:              # the same shape
+    "Onsets and frames of a pitch, shared out among the instruments by their probabilities to the power of `sharpness`; the sum stays, none is above 1."
+    said = probability[:2]
+    share = said ** sharpness                                                   # (2, instruments, pitches, frames)
+    shared = np.minimum(share * (said.sum(1, keepdims=True) / np.maximum(share.sum(1, keepdims=True), 1e-12)), 1)
+    return np.concatenate([shared, probability[2:]])
 
 
 def pick_onsets(
@@ -167,13 +179,14 @@ def find_ends(
 
 # %% ../nbs/reference/frames.ipynb #e5dac634
 class NotePicker:
-    "Notes from probabilities that come piece by piece; it keeps a bit for every frame and pitch, and no more."
+    "Notes from probabilities that come piece by piece; of what is settled it keeps the peaks, and a byte for every frame, pitch and instrument."
     def __init__(self, instruments: int, frame_rate: float, config: PickConfig = PickConfig()):
         self.rows, self.frame_rate, self.config = instruments * PITCHES, frame_rate, config
         self.frames, self.held, self.found = 0, [], []
         self.tail = np.zeros((2, self.rows, 0), np.float32)                     # onsets and velocities that are not settled
 
     def add(self, probability: np.ndarray) -> None:  # (kinds, instruments, pitches, frames), the next ones
+        if self.config.sharpness != 1: probability = heard_together(probability, self.config.sharpness)
         onset, held, velocity = probability.reshape(len(KINDS), self.rows, -1)  # each (rows, frames)
         self.held.append(held >= self.config.frame)
         heard = np.concatenate([self.tail, np.stack([onset, velocity])], -1)    # (2, rows, frames)
@@ -242,6 +255,7 @@ class FrameTranscriber:
         window: float = 30.0,            # s that the network hears at once
         overlap: float = 0.2,            # share of a window that the next one hears too
     ):
+        if not 0 <= overlap <= 0.5 or window <= 0: raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap between 0 and 0.5")
         self.network, self.pick = model.eval(), pick or PickConfig()
         self.window, self.overlap = window, overlap
 
@@ -294,8 +308,8 @@ class FrameTranscriber:
     def _players(self, instruments: Iterable[str | int] | None) -> list[int] | None:
         "Which of the model's instruments the user's names stand for."
         names = self.network.config.instruments
-        if instruments is None: return None
-        wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
+        wanted = [] if instruments is None else [instruments] if isinstance(instruments, (str, int)) else list(instruments)
+        if not wanted: return None
         found = {name for name in names for one in wanted if set(instrument_programs(one)) & set(instrument_programs(name))}
         strangers = [one for one in wanted if not any(set(instrument_programs(one)) & set(instrument_programs(name)) for name in names)]
         if strangers: raise InstsepError(f"transcriber: does not know {strangers[0]}, only {', '.join(names)}; name another with --model")

@@ -14,9 +14,10 @@ import json
 import math
 import os
 import shutil
+import string
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def _masks_of(separator, mixture: np.ndarray, lead: int, size: int) -> tuple[tor
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
     with in_16_bits(waveform.device, getattr(separator.network, "bears_16_bits", False)): masks = separator.masks(spec)
-    return masks[0, :-1].float(), spec[0]
+    return masks[0, :-1].to(torch.complex64 if masks.is_complex() else torch.float32), spec[0]
 
 @torch.inference_mode()
 def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray:
@@ -268,10 +269,12 @@ def _place(
     out_folder: str | Path, filename: str, names: list[str], track: str, path: Path, ext: str
 ) -> dict[str, Path]: # stem -> where it goes
     "Fill in the template of the names."
-    try: places = [filename.format(track=track, trackext=path.suffix[1:], stem=name, ext=ext) for name in names]
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, "
-                           "nothing else in braces") from None
+    try: fields = [field[1:] for field in string.Formatter().parse(filename) if field[1] is not None]
+    except ValueError: fields = [("{", "", None)]
+    if not all(name in ("track", "trackext", "stem", "ext") and not (spec or conversion) for name, spec, conversion in fields):
+        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, nothing else in braces")
+    places = [filename.format(track=track, trackext=path.suffix[1:], stem=name, ext=ext) for name in names]
+    if any(".." in Path(place).parts for place in places): raise InstsepError(f"{places[0]}: would lead out of {out_folder}; choose other names")
     if len(set(places)) < len(places): raise InstsepError(f"filename {filename!r}: needs {{stem}}, to tell stems apart")
     if not all(place.endswith(f".{ext}") for place in places):
         raise InstsepError(f"filename {filename!r}: has to end in .{{ext}}")
@@ -300,7 +303,13 @@ def _comment_of(path: Path) -> str:
     import soundfile
     try:
         with soundfile.SoundFile(path) as file: return file.comment
-    except soundfile.SoundFileError: return ""
+    except (soundfile.SoundFileError, UnicodeEncodeError): return ""  # no sound, or a name that is no text
+
+def _stale(places: Iterable[Path], comment: str) -> list[Path]:
+    "Stems of the same recording that were made in another way, in the same folders."
+    places, ours = set(places), comment.split(" settings")[0]
+    beside = sorted(path for folder in {place.parent for place in places} for path in folder.iterdir() if path.is_file())
+    return [path for path in beside if path not in places and _comment_of(path).split(" settings")[0] == ours]
 
 def _is_done(places: list[Path], comment: str, path: Path) -> bool:
     "Whether all files are there and were made in the same way; `InstsepError` if one is there that has another origin."
@@ -398,6 +407,7 @@ class Separated:
     files: dict[str, Path] # stem -> file
     gain: float # by which all stems were made softer, so that none clips; 1 if they were not
     skipped: bool # because all files were there already
+    stale: list[Path] = field(default_factory=list) # stems of this recording beside them, made with other options
 
 def separate_file(
     separator: "Separator",
@@ -442,7 +452,7 @@ def separate_file(
         for number, place in enumerate(places.values()):
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / f"{number}.{ext}", place)
-    return Separated(places, gain, False)
+    return Separated(places, gain, False, _stale(places.values(), comment))
 
 # %% ../nbs/reference/inference.ipynb #3f25f31e
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from .notes import Note, piano_roll
 CEIL_DB, FLOOR_DB = 100.0, -100.0
 
 def _as_array(signal) -> np.ndarray:
-    if hasattr(signal, "detach"): signal = signal.detach().cpu().numpy()
+    if hasattr(signal, "detach"): signal = signal.detach().cpu().double().numpy()
     return np.asarray(signal, dtype=np.float64)
 
 def _pair(estimate, reference, name: str = "reference") -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +104,8 @@ def stem_scores(
     "Score every stem of a mixture; `nan` where a measure does not apply."
     if not references: raise InstsepError("no reference stems to compare with; give at least one")
     references = {stem: _as_array(reference).reshape(-1) for stem, reference in references.items()}
+    lengths = {stem: len(reference) for stem, reference in references.items()}
+    if len(set(lengths.values())) > 1: raise InstsepError(f"reference stems differ in length: {lengths}; cut them to the same samples")
     mixture = sum(references.values()) if mixture is None else _as_array(mixture).reshape(-1)
     silence, rows = np.zeros_like(mixture), []
     for stem in [*references, *(stem for stem in estimates if stem not in (*references, *NOT_STEMS))]:
@@ -120,7 +122,7 @@ def summarise(
     rows: list[dict], # as `stem_scores` gives them, of any number of mixtures
     *,
     by: str | tuple[str, ...] = "stem", # the column or columns to group by
-    measures: tuple[str, ...] | None = None, # columns to summarise; `None`: every column of numbers
+    measures: tuple[str, ...] | None = None, # columns to summarise; `None`: every column of floating-point numbers
     total: str | None = "all", # name of a last group with all rows; `None`: no such group
 ) -> list[dict]: # a row per group and measure: group columns, measure, n, mean, median, flagged
     "n, mean and median of each measure in each group, of the scores that exist."

@@ -373,6 +373,9 @@ class Mixtures(Dataset):
     ):
         unknown = [n for n in instruments if n not in INSTRUMENTS]
         if unknown: raise InstsepError(f"mixtures: unknown instrument {unknown[0]}; there are {', '.join(INSTRUMENTS)}")
+        odd = [kind for kind in kinds if kind not in ("unrelated", "parts", "unison", "octaves")]
+        if odd or not kinds: raise InstsepError(f"mixtures: kind {odd[0] if odd else '(none)'} is not known; there are unrelated, parts, unison, octaves")
+        if not len(pieces): raise InstsepError("mixtures: no pieces to play; take a larger piece bank, or another split of it")
         silent = [n for n in instruments if not instances.get(n)]
         if silent: raise InstsepError(f"mixtures: nothing to play {silent[0]} on; add it to the note bank")
         self.pieces, self.player, self.instances = list(pieces), player, instances

@@ -276,6 +276,8 @@ class MT3(PreTrainedModel):
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:  # (batch, frames, mels) -> (batch, frames, d_model)
         "Listen."
+        if inputs.shape[1] > len(self.positions):
+            raise InstsepError(f"{inputs.shape[1]} frames are more than the network's {len(self.positions)} positions; cut them into segments")
         x = self.dropout(self.project(inputs) + self.positions[:inputs.shape[1]])
         for layer in self.encoder: x = layer(x)
         return self.dropout(self.encoder_norm(x))
@@ -302,6 +304,9 @@ class MT3(PreTrainedModel):
         encoded: torch.Tensor | None = None, # of `encode`, instead of `inputs`
     ) -> Seq2SeqLMOutput: # loss (with labels), logits (batch, length, vocabulary), encoder_last_hidden_state
         "Scores for all tokens at once, each from those before it; with `labels` the mean cross-entropy too."
+        if encoded is None and inputs is None: raise InstsepError("MT3: nothing to listen to; give inputs, or encoded")
+        if decoder_input_ids is None and labels is None:
+            raise InstsepError("MT3: give decoder_input_ids or labels; to write tokens, call generate")
         if encoded is None: encoded = self.encode(inputs)
         if decoder_input_ids is None:  # each token is predicted from those before it
             decoder_input_ids = F.pad(labels[:, :-1].clamp(min=PAD), (1, 0), value=PAD)
@@ -362,7 +367,8 @@ def onednn_products(
         for layer in layers: layer.__dict__.pop("forward", None)
 
 def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    if x.shape[:-1].numel() == 1: return F.linear(x, weight, bias)  # one row: the speed of memory decides, not the library
+    if x.shape[:-1].numel() == 1 or x.dtype != weight.dtype:  # one row: the speed of memory decides; or autocast is at work
+        return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 # %% ../nbs/04_mt3.ipynb #d405742c
@@ -375,8 +381,8 @@ def generate(
     return_probabilities: bool = False, # also the probability of each token, before the processors
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]: # int64 (batch, length), PAD first and after END; probabilities
     "Write the most probable token, again and again, until all rows have ended."
-    if max_length > network.config.max_positions:
-        raise InstsepError(f"max_length {max_length} is more than the network's {network.config.max_positions} positions")
+    if not 2 <= max_length <= network.config.max_positions:
+        raise InstsepError(f"max_length {max_length} is not between 2 and the network's {network.config.max_positions} positions")
     with torch.inference_mode(), onednn_products(network):
         ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
@@ -393,7 +399,7 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
     ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)  # of these, those that wrote END
     for position in range(1, max_length):
         logits = network.decode(ids[rows, position - 1:position], sound, caches, position - 1)[:, 0]  # (rows, vocabulary)
-        scores = logits
+        scores = logits.clone() if processors else logits  # some work in place
         for process in processors: scores = process(ids[rows, :position], scores)
         chosen = scores.argmax(-1)
         ids[rows, position] = chosen.masked_fill(ended, PAD)
@@ -494,21 +500,33 @@ def load_mt3(
     *,
     positions: str | None = None, # "magenta" or "kunato" instead of what the weights' configuration says
     device: str | torch.device = "cpu", # where to put it
-    dtype: torch.dtype | None = None, # None: as stored
+    dtype: torch.dtype | str | None = None, # None or "auto": as stored
+    torch_dtype: torch.dtype | str | None = None, # the same under its older name
     cls: type = MT3, # the class to make
-    **hub, # revision, cache_dir, token, local_files_only: of `huggingface_hub.snapshot_download`
+    revision: str | None = None, # of an id, as `huggingface_hub.snapshot_download` takes it
+    cache_dir: str | Path | None = None, # the same
+    token: str | bool | None = None, # the same
+    local_files_only: bool = False, # the same
 ) -> MT3: # in evaluation mode
     "Load a network in our form or the port's. `InstsepError` says what does not fit."
-    folder = _find_folder(name_or_path, **hub)
+    dtype = dtype if dtype is not None else torch_dtype
+    if isinstance(dtype, str):
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype): raise InstsepError(f"dtype {dtype!r} is not known")
+        dtype = None if dtype == "auto" else getattr(torch, dtype)
+    folder = _find_folder(name_or_path, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
     files = [folder/"model.safetensors", *sorted(folder.glob("*.pth"))]
     weights = next((path for path in files if path.is_file()), None)
     if weights is None: raise InstsepError(f"{folder}: has neither model.safetensors nor a .pth file")
     try: values = json.loads((folder/"config.json").read_text())
     except (OSError, ValueError) as error: raise InstsepError(f"{folder/'config.json'}: cannot be read ({error})") from None
+    if not isinstance(values, dict): raise InstsepError(f"{folder/'config.json'}: is no configuration of a network")
     state = _read_tensors(weights)
     if values.get("model_type") != MT3Config.model_type:
         values, state = _kunato_config(values, folder/"config.json"), _rename_kunato(state, weights)
-    network = cls(MT3Config(**values | ({"positions": positions} if positions else {})))
+    try: network = cls(MT3Config(**values | ({"positions": positions} if positions else {})))
+    except InstsepError: raise
+    except Exception as error:  # sizes that are none
+        raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 ({type(error).__name__}: {error})") from error
     _check_fit(network.state_dict(), state, weights)
     network.load_state_dict(state)
     return network.to(device=device, dtype=dtype or next(iter(state.values())).dtype).eval()
@@ -610,7 +628,7 @@ class Transcriber:
     ) -> Transcription: # notes by onset, with confidence
         "Transcribe a recording of any length."
         if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap} is not between 0 and 0.5")
-        instruments = None if instruments is None else [instruments] if isinstance(instruments, str) else list(instruments)
+        instruments = None if instruments is None else [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         config, codec = self.network.config, self.codec
         processors = [InstrumentMask(instruments, codec, config.vocab_size)] if instruments else []
         overlap_frames = round(overlap*config.segment_frames/2)*2
@@ -658,6 +676,7 @@ def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
              for program in instrument_programs(name)}
     if decoder.codec.programs == "midi_class":
         owner |= {program//8*8: value for program, value in list(owner.items())}
-    notes = [note if note.is_drum else replace(note, program=owner[note.program][1]) for note in decoder.notes]
+    first = next(iter(owner.values()), ("", 0))  # whose a pitch is before the network has validly named anybody
+    notes = [note if note.is_drum else replace(note, program=owner.get(note.program, first)[1]) for note in decoder.notes]
     names = {(program, False): str(name) for name, program in owner.values() if not str(name).isdigit()}
     return Transcription(notes, decoder.confidence, decoder.counts, names)

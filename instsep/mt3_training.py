@@ -86,7 +86,7 @@ def score_notes(
     "All notes of a score, each instrument as its first program, ready to be encoded."
     notes = [Note(max(0.0, onset + since), offset + since, int(pitch), int(np.clip(velocity, 1, 127)),
                   INSTRUMENTS[name].programs[0])
-             for name, part in score.parts.items() for onset, offset, pitch, velocity in part]
+             for name, part in score.parts.items() for onset, offset, pitch, velocity in part if offset + since > 0]
     return trim_overlaps(notes)
 
 # %% ../nbs/reference/mt3_training.ipynb #fde0753c
@@ -485,6 +485,7 @@ class _Log(Callback):
         self.folder, self.config, self.interrupt, self.progress = folder, config, interrupt, progress
         self.seconds = self.cpu = self.saved = self.total = 0.0
         self.count = 0  # batches since the last line, and `total` the sum of their losses
+        self.step = 0  # of the last checkpoint
 
     def state_dict(self): return dict(seconds=self.seconds, cpu=self.cpu, total=self.total, count=self.count)
 
@@ -511,8 +512,11 @@ class _Log(Callback):
         over = self.interrupt.asked or step >= c.steps or bool(c.minutes) and module.seconds >= 60*c.minutes
         if over: trainer.should_stop = True  # Lightning validates once more
         if over or self.seconds > self.saved + 60:
-            trainer.save_checkpoint(self.folder/"last.ckpt")
-            self.saved = self.seconds
+            self.keep(trainer)
+
+    def keep(self, trainer) -> None:
+        trainer.save_checkpoint(self.folder/"last.ckpt")
+        self.saved, self.step = self.seconds, trainer.global_step
 
     def on_validation_end(self, trainer, module):
         step, rate = trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]
@@ -528,7 +532,9 @@ class _Log(Callback):
             if new: writer.writeheader()
             writer.writerow(values)
 
-    def on_train_end(self, trainer, module): self.bar.close()
+    def on_train_end(self, trainer, module):
+        self.bar.close()
+        if self.step != trainer.global_step: self.keep(trainer)  # ended by `patience`
 
 class _AfterStep(Interrupt):
     "Ctrl-C is heard, and `_Log` acts on it when the step is complete."

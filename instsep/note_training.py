@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -153,13 +154,17 @@ class _Best(Callback):
     "Keeps the averaged weights in a folder whenever the validation loss is the lowest so far."
     def __init__(self, folder: Path): self.folder, self.best = folder, math.inf
     def state_dict(self): return dict(best=self.best)
-    def load_state_dict(self, state): self.best = state["best"]
+
+    def load_state_dict(self, state):  # the checkpoint was written before the validation of its step
+        try: kept = json.loads((self.folder / "config.json").read_text())["card"]["valid_loss"]
+        except (OSError, ValueError, KeyError): kept = math.inf
+        self.best = min(state["best"], kept)
 
     def on_validation_end(self, trainer, module):
         loss = float(trainer.callback_metrics["valid_loss"])
         if loss < self.best:
             self.best = loss
-            module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 3)))
+            module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 5)))
 
 
 def train_transcriber(
@@ -191,10 +196,14 @@ def train_transcriber(
     if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
     plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
+    if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
     plan.validate_every = min(plan.validate_every, plan.steps)
+    torch.manual_seed(plan.seed)
     output, both = Path(output), network == "both"
     module, taken = _start_both(model, plan, init) if both else _start(model, plan, init)
     config, split, instances = module.model.config, pieces.split(), balanced(bank)
+    for part in ("train", "valid"):
+        if not split[part]: raise InstsepError(f"piece bank: has no pieces for {part}; take a larger one")
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
@@ -210,12 +219,15 @@ def train_transcriber(
 
 def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[FramesModule, str]:
     "A transcriber with its first weights, and whose they are."
-    module = FramesModule(config or FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96)), plan)
-    if is_frames(init or "trio"):
-        module.model.load_state_dict(FrameModel.from_pretrained(init).state_dict())
-    else: start_from_separator(module.model, Separator.from_pretrained(init or "trio"))
+    known = FrameModel.from_pretrained(init) if is_frames(init or "trio") else None
+    if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
+    config = known.config if known else config or FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
+    module = FramesModule(config, plan)
+    if known: module.model.load_state_dict(known.state_dict())
+    taken = known or start_from_separator(module.model, Separator.from_pretrained(init or "trio"))
+    if init and not taken: raise InstsepError(f"init {init}: has no weights that this transcriber could begin with; start from trio")
     module.ema.load_state_dict(module.model.state_dict())
-    return module, str(init or "trio")
+    return module, str(init or "trio") if taken else "nothing"
 
 
 def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[BothModule, str]:

@@ -114,8 +114,8 @@ class NoteBank:
             with safe_open(str(path), "numpy") as f:
                 meta, table = f.metadata(), {k: f.get_tensor(k) for k in _FIELDS}
                 samples = f.get_tensor("samples")
+            return cls(int(meta["sample_rate"]), samples, table, json.loads(meta["instruments"]), json.loads(meta["instances"]))
         except Exception as e: raise InstsepError(f"note bank: {path} cannot be read ({e}); build it again with `instsep notebank`") from e
-        return cls(int(meta["sample_rate"]), samples, table, json.loads(meta["instruments"]), json.loads(meta["instances"]))
 
 # %% ../nbs/reference/notebank.ipynb #bdbaa499
 def _read(wave: np.ndarray, ratio: float, length: int) -> np.ndarray:
@@ -203,6 +203,7 @@ def _trim(wave: np.ndarray, rate: int, floor: float = -70.0) -> np.ndarray:
     "Cut the end of `wave` where it stays `floor` dB below its loudest 10 ms."
     frame = max(rate // 100, 1)
     n = len(wave) // frame
+    if not n: return wave
     level = np.square(wave[:n * frame]).reshape(n, frame).mean(1)
     loud = np.flatnonzero(level > level.max() * 10 ** (floor / 10))
     return wave[:(loud[-1] + 1) * frame] if len(loud) else wave[:frame]

@@ -95,8 +95,8 @@ def read_midi_tracks(
         raise InstsepError(f'{path}: not a readable MIDI file ({type(error).__name__}: {error})') from error
     tracks = []
     for instrument in midi.instruments:
-        program, is_drum = instrument.program, instrument.is_drum
-        notes = [Note(float(note.start), float(note.end), note.pitch, note.velocity, program, is_drum)
+        program, is_drum = int(instrument.program), instrument.is_drum
+        notes = [Note(float(note.start), float(note.end), int(note.pitch), int(note.velocity), program, is_drum)
                  for note in instrument.notes if 0 <= note.start < note.end]
         name = instrument.name.strip() or ('Drums' if is_drum else PROGRAM_NAMES[program])
         if notes: tracks.append((name, sorted(notes)))
@@ -228,13 +228,14 @@ class Transcription(list):
     "The notes of a recording, by onset, and what is known about them."
     def __init__(self,
         notes: Sequence[Note] = (),  # in any order
-        confidence: Sequence[float] = (),  # of each note: probability that it begins there, of that instrument and pitch
+        confidence: Sequence[float] = (),  # of each note: probability that it begins there, of that instrument and pitch; none: not known
         counts: tuple | None = None,  # `tokens.Counts`, of a network that writes tokens: those that made no sense
         names: dict[tuple[int, bool], str] | None = None,  # (program, is_drum) -> what to call it
     ):
         order = sorted(range(len(notes)), key=lambda index: notes[index])
         super().__init__(notes[index] for index in order)
-        self.confidence = np.array([confidence[index] for index in order])  # (notes,)
+        if len(confidence) not in (0, len(notes)): raise InstsepError(f"{len(confidence)} confidences for {len(notes)} notes; give one for each")
+        self.confidence = np.array([confidence[index] if len(confidence) else np.nan for index in order], float)  # (notes,)
         self.counts = counts
         self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])
                       for key in sorted({(note.program, note.is_drum) for note in notes})}

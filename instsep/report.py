@@ -33,13 +33,14 @@ def _words(text: str) -> tuple[str, ...]:
     text = unicodedata.normalize("NFC", text).casefold()
     return tuple(word for word in re.split(r"[\W_]+", text) if word)
 
-def _files(folder: str | Path, suffixes: set[str]) -> dict[tuple[str, ...], Path]:
+def _files(folder: str | Path, suffixes: set[str], notices: list[str] | None = None) -> dict[tuple[str, ...], Path]:
     "The files below a folder by the words of their path; the first of two that are alike."
     folder, found = Path(folder), {}
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         if path.suffix.lower() in suffixes and path.is_file() and not any(part.startswith(".") for part in inner.parts):
-            found.setdefault(_words(inner.with_suffix("").as_posix()), path)
+            first = found.setdefault(_words(inner.with_suffix("").as_posix()), path)
+            if first is not path and notices is not None: notices.append(f"{path}: is called like {first}, which is taken instead")
     return found
 
 def _without_track(files: dict[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
@@ -70,7 +71,7 @@ def match_folders(
         if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder")
     pairs, notices = {}, []
     for suffixes, take in ((AUDIO, _take_stem), (MIDI, _take_midi)):
-        ours, theirs = (_files(folder, suffixes) for folder in (reference, estimate))
+        ours, theirs = (_files(folder, suffixes, notices) for folder in (reference, estimate))
         if suffixes is MIDI: ours, theirs = _without_notes(ours), _without_notes(theirs)
         if not set(ours) & set(theirs): ours, theirs = _without_track(ours), _without_track(theirs)
         if len(ours) == len(theirs) == 1 and suffixes is MIDI: theirs = dict(zip(ours, theirs.values()))
@@ -116,7 +117,7 @@ def _take_more_stems(pairs, theirs, known: set[Path], estimate: Path) -> None:
 
 def _take_midi(pairs, notices, ours, theirs, reference: Path, estimate: Path) -> None:
     for words, path in ours.items():
-        if words not in theirs: notices.append(f"{path}: no estimate of these notes")
+        if words not in theirs: notices.append(f"{path}: no estimate of these notes; they are in no mean")
         else:
             track = _track_of(path, reference) if path.stem.casefold() == "notes" else path.stem
             key = words if words in pairs or path.stem.casefold() != "notes" else _words(track)
@@ -381,6 +382,7 @@ def write_page(
     tables: dict[str, list[dict]] | None = None,  # below those of the item, by title
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     sample_rate: int | None = None,  # in Hz; None: 32000, or 22050 for more than 25 minutes of sound
+    kind: str = "page",  # said in the file, so that nobody else's page is taken for one of these
 ) -> Path:
     "Write a page to see and hear, in one file that needs nothing else."
     items, sounds, made = list(items), [], []
@@ -395,16 +397,16 @@ def write_page(
     data = dict(title=title, about=about, items=made, tables=_page_tables(tables or {}), sampleRate=sample_rate,
                 peakRate=PEAK_RATE)
     text = json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    with atomic_path(path) as temporary: Path(temporary).write_text(_page(text, sounds), encoding="utf-8")
+    with atomic_path(path) as temporary: Path(temporary).write_text(_page(text, sounds, kind), encoding="utf-8")
     return Path(path)
 
-def _page(data: str, sounds: list[str]) -> str:
+def _page(data: str, sounds: list[str], kind: str) -> str:
     def hashed(content): return f"'sha256-{_text(hashlib.sha256(content.encode()).digest())}'"
     policy = (f"default-src 'none'; script-src {hashed(SCRIPT)}; style-src {hashed(STYLE)}; img-src data:; "
               "base-uri 'none'; form-action 'none'")
     return "\n".join([
         '<!DOCTYPE html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">', f'<meta name="generator" content="instsep {kind}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', '<link rel="icon" href="data:,">',
         '<title>instsep</title>', f'<style>{STYLE}</style>', '</head>', '<body>', BODY, *sounds,
         f'<script type="application/json" id="data">{data}</script>', f'<script>{SCRIPT}</script>',
@@ -822,7 +824,7 @@ def write_separation_page(
     tracks = [Track("recording", "mixture", recording)]
     tracks += [Track(stem, "estimate", file) for stem, file in stems.items()]
     name = Path(recording).name
-    return write_page(path, [PageItem(name, tracks)], title=name,
+    return write_page(path, [PageItem(name, tracks)], title=name, kind="stems",
                       about="The recording is on, its stems are muted; solo a stem to hear it.")
 
 def write_transcription_page(
@@ -839,4 +841,4 @@ def write_transcription_page(
     for note in notes: counts[instrument_of()(note)] = counts.get(instrument_of()(note), 0) + 1
     tables = {"Notes": [dict(instrument=instrument, notes=count) for instrument, count in counts.items()]}
     item = PageItem(name, tracks, notes, tables=tables)
-    return write_page(path, [item], title=name, about="The recording and the notes heard in it.")
+    return write_page(path, [item], title=name, about="The recording and the notes heard in it.", kind="notes")

@@ -395,8 +395,11 @@ def save_model(
     from safetensors.torch import save_file
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: weights.detach().cpu().to(torch.float16 if half else weights.dtype).contiguous()
-               for name, weights in network.state_dict().items()}
+    def stored(weights):
+        if not half or not weights.is_floating_point(): return weights
+        small = weights.to(torch.float16)
+        return weights if (small.isinf() & weights.isfinite()).any() else small     # too large for 16 bits
+    tensors = {name: stored(weights.detach().cpu()).contiguous() for name, weights in network.state_dict().items()}
     with atomic_path(folder / "model.safetensors") as tmp:
         save_file(tensors, str(tmp))
         Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
@@ -454,7 +457,8 @@ def load_model(
         config = json.loads((folder / "config.json").read_text())
         config.pop("card", None)
         module = build({**config, "instruments": tuple(config["instruments"])})
-        module.network.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        module.network.load_state_dict({k: v.float() if v.is_floating_point() else v
+                                        for k, v in load_file(folder / "model.safetensors").items()})
     except InstsepError: raise
     except Exception as e:
         raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s folder?") from e
@@ -466,7 +470,10 @@ def _from_pretrained(
     device: str | torch.device | None = "cpu",   # "cpu", "cuda", "mps"; "auto" or None: the best there is
 ) -> Separator:
     "A trained separator."
-    separator = load_model(name, lambda config: Separator(SeparatorConfig(**config)), "separator")
+    def build(config: dict) -> Separator:
+        if config.get("kind") == "frames": raise InstsepError(f"model {name}: is a transcriber; to separate take one of {', '.join(list_models())}")
+        return Separator(SeparatorConfig(**config))
+    separator = load_model(name, build, "separator")
     return separator.to(pick_device(device) if not isinstance(device, torch.device) else device)
 
 

@@ -85,8 +85,8 @@ def _velocity_bin(codec: Codec, velocity: int) -> int: return max(1, math.ceil(c
 def _bin_velocity(codec: Codec, value: int) -> int: return 127*value//codec.velocity_bins
 def _program_value(codec: Codec, program: int) -> int: return program if codec.programs == "full" else program//8*8
 def _pitch_value(codec: Codec, pitch: float) -> int: return round(pitch*codec.bins_per_semitone)
-def _value_pitch(codec: Codec, value: int) -> float:
-    return value if codec.bins_per_semitone == 1 else value/codec.bins_per_semitone
+def _value_pitch(codec: Codec, value: int) -> float:  # an int where it is a whole one
+    return value/codec.bins_per_semitone if value % codec.bins_per_semitone else value//codec.bins_per_semitone
 
 # %% ../nbs/reference/tokens.ipynb #63148da9
 PITCH_NAMES = "C C# D D# E F F# G G# A A# B".split()
@@ -116,13 +116,14 @@ def _frame_step(frame: int, codec: Codec, sample_rate: int, hop: int) -> int:
 # %% ../nbs/reference/tokens.ipynb #4b2b504c
 def trim_overlaps(
     notes: Iterable[Note], # in any order
+    codec: Codec = Codec(), # which pitches and programs it takes for the same
 ) -> list[Note]: # in the same order
     "End each note where the next of the same pitch and program starts; drop those left without length."
     notes = list(notes)
     next_onset, offsets = {}, [note.offset for note in notes]
     for index in sorted(range(len(notes)), key=lambda i: notes[i].onset)[::-1]:  # of equal onsets, the later one stays
         note = notes[index]
-        key = note.pitch, note.program, note.is_drum
+        key = _pitch_value(codec, note.pitch), codec.programs != "flat" and _program_value(codec, note.program), note.is_drum
         offsets[index] = min(note.offset, next_onset.get(key, math.inf))
         next_onset[key] = note.onset
     return [note if note.offset == offset else Note(note.onset, offset, *_rest(note))
@@ -195,7 +196,7 @@ def _note_words(note: Note, is_onset: bool, codec: Codec) -> list[tuple]:
 
 # %% ../nbs/reference/tokens.ipynb #65d0a10c
 def encode(
-    notes: Iterable[Note], # in seconds, in any order; pass them through `trim_overlaps` first
+    notes: Iterable[Note], # in seconds, in any order; pass them through `trim_overlaps` (with this codec) first
     num_samples: int, # length of the audio they belong to
     *,
     codec: Codec = Codec(), # the vocabulary
@@ -397,7 +398,7 @@ def round_trip(
 ) -> tuple[list[Note], dict[str, int]]: # notes that come back, sorted; what was counted on the way
     "Notes to tokens to notes, with a count of all that is lost."
     notes = list(notes)
-    trimmed = trim_overlaps(notes)
+    trimmed = trim_overlaps(notes, codec)
     end = max((note.offset for note in notes), default=0.0)
     segments = encode(trimmed, math.ceil(16000*end), codec=codec)
     back, counts = decode(segments, codec=codec)

@@ -21,11 +21,12 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
+from .core import InstsepError
 from .separator import Separator, SeparatorConfig
 from .spectral import istft, stft
 
 # %% auto #0
-__all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'fit', 'Interrupt', 'HeldOut']
+__all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'check_resumed', 'fit', 'Interrupt', 'HeldOut']
 
 # %% ../nbs/reference/training.ipynb #ac011328
 def spectral_loss(
@@ -102,12 +103,13 @@ class SeparatorModule(L.LightningModule):
         decay = min(self.train_config.ema, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():  # here and not in on_train_batch_end, so that a checkpoint written there has this step in it
             for averaged, current in zip(self.ema.parameters(), self.model.parameters()): averaged.lerp_(current, 1 - decay)
+            for kept, current in zip(self.ema.buffers(), self.model.buffers()): kept.copy_(current)  # a BatchNorm's statistics
 
     def configure_optimizers(self):
         c = self.train_config
         optimizer = torch.optim.AdamW(self.model.parameters(), c.learning_rate, weight_decay=1e-3)
         time_share = lambda: self.seconds / (60 * c.minutes) if c.minutes else 0.0
-        warmed = lambda step: min(max((step + 1) / c.warmup, time_share() / 0.05), 1)  # on a slow machine after 5 % of the time
+        warmed = lambda step: min(max((step + 1) / max(c.warmup, 1), time_share() / 0.05), 1)  # on a slow machine after 5 % of the time
         annealed = lambda step: 0.5 + 0.5 * math.cos(math.pi * min(max(step / c.steps, time_share()), 1))
         shape = lambda step: warmed(step) * annealed(step) + 0.01
         return dict(optimizer=optimizer, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, shape), interval="step"))
@@ -137,7 +139,7 @@ class _Progress(Callback):
         step, timed = trainer.global_step, self.minutes is not None
         if timed and self.seconds >= 60 * self.minutes: trainer.should_stop = True
         if step % self.every == 0: self._line(step, train_loss=float(np.mean(self.losses))); self.losses = []
-        due = timed and (trainer.should_stop or self.seconds > self.saved + 60)  # who counts in minutes loses one at most
+        due = trainer.should_stop or timed and self.seconds > self.saved + 60  # who counts in minutes loses one at most
         if due or step % self.save_every == 0 or step == self.total:
             trainer.save_checkpoint(self.folder / "last.ckpt")
             self.saved = self.seconds
@@ -155,6 +157,20 @@ class _Progress(Callback):
 def _leave_to_parent(worker: int) -> None:
     "A worker process does not hear Ctrl-C: its parent does, and decides."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def check_resumed(
+    folder: str | Path,         # of a run
+    module: L.LightningModule,  # that is to go on with it
+) -> None:
+    "`InstsepError` where a run is of another network, or counts its items otherwise: it would hear some twice and others never."
+    try: before = json.loads((Path(folder) / "config.json").read_text())
+    except (OSError, ValueError): return
+    now = json.loads(json.dumps(dict(module.hparams)))
+    differs = [(name, before[part].get(name), now[part].get(name)) for part in ("config", "train") if part in before and part in now
+               for name in (now[part] if part == "config" else ("batch", "seed")) if before[part].get(name) != now[part].get(name)]
+    for name, old, new in differs:
+        raise InstsepError(f"{folder}: holds a run with {name} {old}, not {new}; choose another folder, or start it anew without resuming (--no-resume)")
 
 
 def fit(
@@ -176,7 +192,8 @@ def fit(
     last = folder / "last.ckpt"
     begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
     if not begun:
-        for log in ("log.jsonl", "log.csv"): (folder / log).unlink(missing_ok=True)
+        for old in ("log.jsonl", "log.csv", "last.ckpt", "best.ckpt"): (folder / old).unlink(missing_ok=True)
+    else: check_resumed(folder, module)
     (folder / "config.json").write_text(json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
     L.seed_everything(c.seed + begun, verbose=False)
     loader = DataLoader(dataset, c.batch, sampler=_From(begun * c.batch, c.steps * c.batch), num_workers=c.workers,

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -93,7 +94,9 @@ def write_plot(
     figure = Figure(figsize=(min(40, max(8, seconds/4)), 4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     plot_notes(notes, axes=figure.add_subplot(), title=title, names=getattr(notes, "names", None))
-    with atomic_path(path) as temporary: figure.savefig(temporary, dpi="figure", metadata=dict(Comment=comment))
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a title in letters that the font has not
+        figure.savefig(temporary, dpi="figure", metadata=dict(Comment=comment))
 
 def write_stems(
     transcription: "Transcription",
@@ -148,7 +151,7 @@ def _check_ours(places: Sequence[Path], comment: str, recording: Path) -> None:
     for place in places:
         start = ",".join(COLUMNS) if place.suffix == ".csv" else comment.split(" settings")[0]
         if place.is_file() and not _origin(place).startswith(start):
-            raise InstsepError(f"{place}: is there already and was not made from {recording}; choose another folder, or "
+            raise InstsepError(f"{place}: is there already and is no transcription of {recording}; choose another folder, or "
                                "overwrite it (--overwrite)")
 
 # %% ../nbs/reference/transcription.ipynb #c682bd93
@@ -177,6 +180,7 @@ def transcribe_file(
     "Transcribe a recording from disk to disk. `InstsepError` for what cannot be read or written."
     from instsep.audio import AudioReader, info
     path, track = Path(path), track or Path(path).stem
+    if ".." in Path(track).parts: raise InstsepError(f"{path}: its name would lead out of {output}; rename it")
     with AudioReader(path, mono=True): pass  # says what is wrong with it
     settings = dict(instruments=instruments, overlap=overlap, stems=stems, soundfont=soundfont, table=table, plot=plot)
     comment = f"instsep recording={_recording_id(path)} transcribed settings={_settings_id(transcriber, settings)}"
@@ -193,9 +197,9 @@ def transcribe_file(
     try:
         written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont, table=table,
                                       plot=plot, comment=comment)
-        outdated = [*places, *(folder.glob("*.wav") if stems else ())]
-        for place in set(outdated) - set(written):  # of an earlier run, when other notes were found
-            if place.is_file() and "recording=" in _origin(place): place.unlink()
+        outdated = [*(Path(output)/f"{track}{suffix}" for suffix in (".mid", ".png")), *folder.glob("*.wav")]
+        for place in set(outdated) - set(written):  # of an earlier run, when other notes were found or other options given
+            if place.is_file() and _origin(place).startswith(comment.split(" settings")[0]): place.unlink()
     except OSError as error:
         reason = f"{error.strerror or error}; choose another output folder"
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
@@ -230,6 +234,7 @@ def check_options(
     from instsep.notes import instrument_programs
     for name in instruments or (): instrument_programs(name)
     if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap:g} is not between 0 and 0.5")
+    if soundfont and not stems: raise InstsepError("--soundfont: is what stems are played on; give --stems, too")
     if stems:
         from instsep.soundfont import Synthesizer
         with Synthesizer(soundfont): pass
