@@ -80,13 +80,18 @@ def _track_names(
     for group in groups.values():
         names.update({path: path.stem for path in group})
         if len(group) == 1: continue
-        resolved = {path: path.resolve() for path in group}
-        common = Path(os.path.commonpath([path.parent for path in resolved.values()]))
+        whole = {path: Path(os.path.abspath(path)) for path in group}  # a link is called what it is called
+        common = Path(os.path.commonpath([path.parent for path in whole.values()]))
         for suffix in (False, True):
             for path in group:
-                inner = resolved[path].relative_to(common)
+                inner = whole[path].relative_to(common)
                 names[path] = (inner if suffix else inner.with_suffix("")).as_posix()
             if len({alike(names[path]) for path in group}) == len(group): break
+    taken = {}
+    for path in paths:  # names from different groups can still be alike: a, and b/a where there is another b/a
+        number, name = 1, names[path]
+        while alike(names[path]) in taken: number, names[path] = number + 1, f"{name}-{number + 1}"
+        taken[alike(names[path])] = path
     return names
 
 # %% ../nbs/reference/cli.ipynb #f5d3f4c9
@@ -548,13 +553,14 @@ def _evaluate(
     instrument_of(granularity)  # a wrong name is said before the work begins
     from instsep.report import aligned, evaluate_folders, write_csv, write_evaluation_page, write_json
     result = evaluate_folders(reference, estimate, granularity=granularity)
-    for notice in result.notices: _complain(notice)
+    for line in result.notices + result.failed: _complain(line)
     for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")
     if json: write_json(result, json)
     if csv: write_csv(result, csv)
     if report: write_evaluation_page(result, report, heard=heard, granularity=granularity, title=f"{estimate}")
     written = [path for path in (json, csv, report) if path]
     if written: typer.echo(f"written: {', '.join(written)}")
+    return 2 if result.failed else 0
 
 # %% ../nbs/reference/cli.ipynb #6168eb6b
 EXTRAS = dict(lightning="train", torchaudio="train", music21="dev", matplotlib="dev", librosa="dev",

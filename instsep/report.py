@@ -132,6 +132,7 @@ class Evaluation:
     notes: list[dict] = field(default_factory=list)  # a row per MIDI file, as of `metrics.note_scores`
     errors: list[dict] = field(default_factory=list)  # a row per note, as of `errors.error_rows`
     notices: list[str] = field(default_factory=list)  # what had no partner
+    failed: list[str] = field(default_factory=list)  # what could not be scored, and why
 
     def tables(self) -> dict[str, list[dict]]:  # by title
         "The summary: stems, notes, errors by instrument."
@@ -151,15 +152,27 @@ def evaluate_folders(
     "Score everything in one folder that has a partner in another."
     from concurrent.futures import ThreadPoolExecutor
     pairs, notices = match_folders(reference, estimate)
-    result = Evaluation(pairs, notices=notices)
-    with ThreadPoolExecutor(workers) as pool:
-        stems = pool.map(_score_stems, [pair for pair in pairs if pair.estimates])
-        result.stems = [row for rows in stems for row in rows]
-    for pair in pairs:
-        if not pair.midi: continue
+    result = Evaluation([], notices=notices)
+    def scored(score, pair):
+        try: return score(pair)
+        except InstsepError as error: return error
+    def notes_of(pair: Pair) -> tuple[dict, list[dict]]:
         ours, theirs = map(_read_notes, pair.midi)
-        result.notes.append(dict(item=pair.item, **note_scores(ours, theirs, granularity=granularity)))
-        result.errors += error_rows(ours, theirs, granularity=granularity, item=pair.item)
+        return (dict(item=pair.item, **note_scores(ours, theirs, granularity=granularity)),
+                error_rows(ours, theirs, granularity=granularity, item=pair.item))
+    with ThreadPoolExecutor(workers) as pool:
+        stems = list(pool.map(lambda pair: scored(_score_stems, pair) if pair.estimates else [], pairs))
+    for pair, rows in zip(pairs, stems):
+        notes = scored(notes_of, pair) if pair.midi else None
+        result.failed += [str(found) for found in (rows, notes) if isinstance(found, InstsepError)]
+        if isinstance(rows, InstsepError): pair.estimates = {}
+        else: result.stems += rows
+        if isinstance(notes, InstsepError): pair.midi = None
+        elif notes:
+            result.notes.append(notes[0])
+            result.errors += notes[1]
+        if pair.estimates or pair.midi: result.pairs.append(pair)
+    if not result.pairs: raise InstsepError(result.failed[0])
     return result
 
 # %% ../nbs/reference/report.ipynb #6b3d19d5

@@ -21,7 +21,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 
-from .core import InstsepError
+from .core import InstsepError, atomic_path
 from .separator import Separator, SeparatorConfig
 from .spectral import istft, stft
 
@@ -145,7 +145,9 @@ class _Progress(Callback):
             self.saved = self.seconds
 
     def on_validation_end(self, trainer, module):
-        self._line(trainer.global_step, **{k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("valid")})
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("valid")}
+        if "valid_loss/dataloader_idx_0" in values: values["valid_loss"] = values["valid_loss/dataloader_idx_0"]  # of several sets, the first
+        self._line(trainer.global_step, **values)
 
     def _line(self, step, **values):
         line, table = dict(step=step, seconds=round(self.seconds, 1), **values), self.folder / "log.csv"
@@ -157,6 +159,15 @@ class _Progress(Callback):
 def _leave_to_parent(worker: int) -> None:
     "A worker process does not hear Ctrl-C: its parent does, and decides."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    "What a run that was killed had logged since its last checkpoint, it will log again."
+    for name, step_of in (("log.jsonl", lambda line: json.loads(line)["step"]), ("log.csv", lambda line: int(line.split(",")[0]))):
+        if not (folder / name).is_file(): continue
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        kept = [line for k, line in enumerate(lines) if name == "log.csv" and k == 0 or step_of(line) <= step]
+        with atomic_path(folder / name) as path: Path(path).write_text("".join(kept))
 
 
 def check_resumed(
@@ -193,7 +204,9 @@ def fit(
     begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
     if not begun:
         for old in ("log.jsonl", "log.csv", "last.ckpt", "best.ckpt"): (folder / old).unlink(missing_ok=True)
-    else: check_resumed(folder, module)
+    else:
+        check_resumed(folder, module)
+        _forget_after(folder, begun)
     (folder / "config.json").write_text(json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
     L.seed_everything(c.seed + begun, verbose=False)
     loader = DataLoader(dataset, c.batch, sampler=_From(begun * c.batch, c.steps * c.batch), num_workers=c.workers,

@@ -186,7 +186,7 @@ def transcribe_file(
     comment = f"instsep recording={_recording_id(path)} transcribed settings={_settings_id(transcriber, settings)}"
     suffixes = [".mid", *[".csv"]*table, *[".png"]*plot]
     places, folder = [Path(output)/f"{track}{suffix}" for suffix in suffixes], Path(output)/track
-    for place in places: _check_place(place)
+    for place in [*places, *[folder/"stem.wav"]*stems]: _check_place(place)
     if not overwrite:
         old_stems = sorted(folder.glob("*.wav")) if stems else []
         _check_ours([*places, *old_stems], comment, path)
