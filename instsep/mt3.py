@@ -6,14 +6,15 @@
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
            'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions',
            'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'onednn_products',
-           'generate', 'load_mt3', 'InstrumentMask', 'Transcriber']
+           'Writer', 'generate', 'load_mt3', 'InstrumentMask', 'Transcriber']
 
 # %% ../nbs/04_mt3.ipynb #f74c806a
 import json
 import math
+import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -175,11 +176,6 @@ def _linear(inputs: int, outputs: int, std: float | None = None) -> nn.Linear:
     nn.init.normal_(linear.weight, std=std or inputs**-0.5)
     return linear
 
-def _attend_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    "Attention of a single position; quickest on a CPU where the values of one channel lie side by side in memory."
-    weights = (keys @ query.mT)[..., 0].softmax(-1)  # (batch, heads, time)
-    return (values.mT @ weights[:, :, None].mT).mT  # (batch, heads, 1, d_kv)
-
 class Attention(nn.Module):
     "Several heads of scaled dot-product attention, with scale 1."
     def __init__(self, config: MT3Config):
@@ -197,11 +193,9 @@ class Attention(nn.Module):
         return self.split(self.k(x)), self.split(self.v(x))
 
     def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        queries = self.split(self.q(x))
-        if x.shape[1] == 1 and not self.training: heads = _attend_once(queries, keys, values)
-        else:
-            heads = F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=1.0,
-                                                   dropout_p=self.dropout_rate if self.training else 0.0)
+        heads = F.scaled_dot_product_attention(
+            self.split(self.q(x)), keys, values, is_causal=causal, scale=1.0,
+            dropout_p=self.dropout_rate if self.training else 0.0)  # (batch, heads, time, d_kv)
         return self.o(heads.transpose(1, 2).flatten(-2))  # (batch, time, d_model)
 
 # %% ../nbs/04_mt3.ipynb #f3f5964d
@@ -244,12 +238,9 @@ class DecoderLayer(nn.Module):
     def forward(self,
         x: torch.Tensor, # (batch, tokens, d_model)
         sound: tuple[torch.Tensor, torch.Tensor], # keys and values of the sound for this layer
-        cache: "KeyValueCache | None" = None, # keys and values of earlier tokens; then `x` is one token
     ) -> torch.Tensor: # (batch, tokens, d_model)
         normed = self.self_attention_norm(x)
-        keys, values = self.self_attention.keys_values(normed)
-        if cache is not None: keys, values = cache.append(keys, values)
-        x = x + self.dropout(self.self_attention(normed, keys, values, causal=cache is None))
+        x = x + self.dropout(self.self_attention(normed, *self.self_attention.keys_values(normed), causal=True))
         x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), *sound))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
@@ -289,12 +280,10 @@ class MT3(PreTrainedModel):
     def decode(self,
         ids: torch.Tensor, # (batch, tokens)
         sound: list[tuple[torch.Tensor, torch.Tensor]], # of `sound_keys_values`
-        caches: "list[KeyValueCache] | None" = None, # one for each layer, where tokens come one by one
-        first: int = 0, # position of the first token
     ) -> torch.Tensor: # (batch, tokens, vocabulary)
         "Scores of the token after each token."
-        x = self.dropout(self.embed(ids) + self.positions[first:first + ids.shape[1]])
-        for number, layer in enumerate(self.decoder): x = layer(x, sound[number], caches[number] if caches else None)
+        x = self.dropout(self.embed(ids) + self.positions[:ids.shape[1]])
+        for layer, heard in zip(self.decoder, sound): x = layer(x, heard)
         return self.lm_head(self.dropout(self.decoder_norm(x)))
 
     def forward(self,
@@ -326,6 +315,11 @@ class MT3(PreTrainedModel):
         return load_mt3(name_or_path, cls=cls, **options)
 
 # %% ../nbs/04_mt3.ipynb #ecf68754
+def _attend_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:  # all (batch, heads, time, d_kv)
+    "Attention of a single position; quickest on a CPU where the values of one channel lie side by side in memory."
+    weights = (keys @ query.contiguous().mT)[..., 0].softmax(-1)  # (batch, heads, time); a query in pieces would be multiplied slowly
+    return (values.mT @ weights[:, :, None].mT).mT  # (batch, heads, 1, d_kv)
+
 def _by_channel(values: torch.Tensor) -> torch.Tensor:
     "The same numbers (batch, heads, time, d_kv), those of one channel side by side in memory."
     return values.mT.contiguous().mT
@@ -367,9 +361,71 @@ def onednn_products(
         for layer in layers: layer.__dict__.pop("forward", None)
 
 def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    if x.shape[:-1].numel() == 1 or x.dtype != weight.dtype:  # one row: the speed of memory decides; or autocast is at work
-        return F.linear(x, weight, bias)
+    if x.dtype != weight.dtype: return F.linear(x, weight, bias)  # autocast is at work
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+# %% ../nbs/04_mt3.ipynb #7f2d95aa
+def _weight_of(layer: nn.Module) -> torch.Tensor:  # (outputs, inputs)
+    "The weight of a linear layer, or of what has taken its place: a layer with adapters."
+    if type(layer) is nn.Linear: return layer.weight
+    weight = next(layer.parameters())
+    return layer(torch.eye(layer.in_features, device=weight.device, dtype=weight.dtype)).T
+
+def _product(weight: torch.Tensor, rows: int) -> Callable[[torch.Tensor], torch.Tensor]:  # (rows, inputs) -> (rows, outputs)
+    "Multiply by a weight (outputs, inputs) again and again, about so many rows at a time."
+    pack, convolve = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None), getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+    fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and platform.machine() in ("x86_64", "AMD64")
+    if not (fits and pack and convolve and torch.backends.mkldnn.is_available()): return partial(F.linear, weight=weight)
+    packed = pack(weight[:, :, None, None].contiguous().to_mkldnn(), [0, 0], [1, 1], [1, 1], 1, [1, weight.shape[1], 1, rows])
+    def product(x: torch.Tensor) -> torch.Tensor:
+        image = x.reshape(1, 1, *x.shape).permute(0, 3, 1, 2)  # (1, inputs, 1, rows)
+        image = convolve(image, packed, None, [0, 0], [1, 1], [1, 1], 1, "none", [], "")  # (1, outputs, 1, rows)
+        return image.permute(0, 2, 3, 1).reshape(len(x), -1)
+    return product
+
+class Writer:
+    "The decoder, arranged for writing: the scores of `MT3.decode`, one position at a time."
+    def __init__(self,
+        network: MT3, # in evaluation mode
+        encoded: torch.Tensor, # of `MT3.encode`, (batch, frames, d_model)
+    ):
+        self.network, config, rows = network, network.config, len(encoded)
+        self.sound = [(keys.contiguous(), _by_channel(values)) for keys, values in network.sound_keys_values(encoded)]
+        self.caches = [KeyValueCache(rows, config, encoded) for _ in network.decoder]
+        def product(norm, *layers):  # the norm's weight scales what goes in
+            weight = torch.cat([_weight_of(layer) for layer in layers])
+            return _product(weight if norm is None else (weight.float()*norm.weight.float()).to(weight.dtype), rows)
+        def arranged(layer: DecoderLayer) -> tuple:
+            own, heard, forward = layer.self_attention, layer.cross_attention, layer.feed_forward
+            return (product(layer.self_attention_norm, own.q, own.k, own.v), product(None, own.o),
+                    product(layer.cross_attention_norm, heard.q), product(None, heard.o),
+                    product(layer.feed_forward_norm, forward.wi_0, forward.wi_1), product(None, forward.wo))
+        self.layers = [arranged(layer) for layer in network.decoder]
+        self.head = product(network.decoder_norm, network.lm_head)
+
+    def _normed(self, x: torch.Tensor) -> torch.Tensor:  # (rows, d_model), to a root mean square of 1
+        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()/x.shape[-1]
+        return x*(power + self.network.config.layer_norm_epsilon).rsqrt().to(x.dtype)
+
+    def step(self,
+        ids: torch.Tensor, # (rows,) the token of this position in each row
+        position: int, # counted from 0, one after another
+    ) -> torch.Tensor: # (rows, vocabulary): scores of the next token
+        "One position more."
+        rows, heads = len(ids), self.network.config.num_heads
+        x = self.network.embed(ids) + self.network.positions[position]
+        for (own, own_out, heard, heard_out, forward, forward_out), cache, sound in zip(self.layers, self.caches, self.sound):
+            query, key, value = own(self._normed(x)).view(rows, 3, heads, 1, -1).unbind(1)  # each (rows, heads, 1, d_kv)
+            x = x + own_out(_attend_once(query, *cache.append(key, value)).flatten(1))
+            x = x + heard_out(_attend_once(heard(self._normed(x)).view(rows, heads, 1, -1), *sound).flatten(1))
+            gate, what = forward(self._normed(x)).chunk(2, -1)
+            x = x + forward_out(F.gelu(gate, approximate="tanh")*what)
+        return self.head(self._normed(x))
+
+    def keep(self, rows: torch.Tensor) -> None:
+        "Go on with some of the rows."
+        self.sound = [(keys[rows], _by_channel(values[rows])) for keys, values in self.sound]
+        for cache in self.caches: cache.keep(rows)
 
 # %% ../nbs/04_mt3.ipynb #d405742c
 def generate(
@@ -383,22 +439,22 @@ def generate(
     "Write the most probable token, again and again, until all rows have ended."
     if not 2 <= max_length <= network.config.max_positions:
         raise InstsepError(f"max_length {max_length} is not between 2 and the network's {network.config.max_positions} positions")
-    with torch.inference_mode(), onednn_products(network):
+    kind = inputs.device.type
+    single = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    with torch.inference_mode(), single:  # what is written must not depend on a training around it
         ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
 
 def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processors: list[Callable], with_probabilities: bool
                   ) -> tuple[torch.Tensor, torch.Tensor]:
     "The loop: one token for every row that has not ended."
-    encoded = network.encode(inputs)
-    sound = [(keys.contiguous(), _by_channel(values)) for keys, values in network.sound_keys_values(encoded)]
-    caches = [KeyValueCache(len(inputs), network.config, encoded) for _ in network.decoder]
+    with onednn_products(network): writer = Writer(network, network.encode(inputs))
     ids = torch.full((len(inputs), max_length), PAD, device=inputs.device)
     probabilities = torch.ones(ids.shape, device=inputs.device)
     rows = torch.arange(len(inputs), device=inputs.device)  # those still in work
     ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)  # of these, those that wrote END
     for position in range(1, max_length):
-        logits = network.decode(ids[rows, position - 1:position], sound, caches, position - 1)[:, 0]  # (rows, vocabulary)
+        logits = writer.step(ids[rows, position - 1], position - 1)  # (rows, vocabulary)
         scores = logits.clone() if processors else logits  # some work in place
         for process in processors: scores = process(ids[rows, :position], scores)
         chosen = scores.argmax(-1)
@@ -411,8 +467,7 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
         if going_on == 0: break
         if going_on <= len(ended)//2:
             kept = (~ended).nonzero()[:, 0]
-            sound = [(keys[kept], _by_channel(values[kept])) for keys, values in sound]
-            for cache in caches: cache.keep(kept)
+            writer.keep(kept)
             rows, ended = rows[kept], ended[kept]
     return ids[:, :position + 1], probabilities[:, :position + 1]
 
