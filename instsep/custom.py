@@ -644,7 +644,7 @@ def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", st
     from instsep.training import SeparatorModule
     try:
         module = SeparatorModule(config, plan)
-        with torch.inference_mode(): module.ema.masks(torch.zeros(1, 1, config.n_fft // 2 + 1, 4, dtype=torch.complex64))
+        with torch.inference_mode(): module.ema.masks(torch.zeros(1, 1, config.n_fft // 2 + 1, 64, dtype=torch.complex64))
     except InstsepError: raise
     except Exception as error:  # sizes that no layer can have
         raise InstsepError(f"--options {json.dumps(config.options)}: do not fit {config.network} ({error})") from None
