@@ -1,18 +1,19 @@
-"""How fast MT3 writes: the full-size network with random weights, beside Hugging Face's T5 with the same weights.
+"""How fast MT3 writes: the full-size network with random weights, beside Hugging Face's T5 and the public port with the same weights.
 
     python benchmarks/mt3_speed.py
-    python benchmarks/mt3_speed.py --old-transformers FOLDER
+    python benchmarks/mt3_speed.py --old-transformers FOLDER --port FOLDER
     python benchmarks/mt3_speed.py --attention  # measure only the ways to attend, and write the tables again
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
-Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. FOLDER holds transformers 4.18, which the public PyTorch port
-of MT3 pins: `pip install --target FOLDER --no-deps transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses
-click joblib requests`, with its pin on tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py.
+Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER holds transformers 4.18, which the public PyTorch
+port of MT3 pins: `pip install --target FOLDER --no-deps transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses
+click joblib requests`, with its pin on tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py. The second is a checkout of
+that port, kunato/mt3-pytorch, for its `models/t5.py` (needs `pip install einops`).
 
 One thread, float32. Times are processor times, the fastest of several runs in turns; wall times depend on what else the
-machine does. The rival is `T5ForConditionalGeneration.generate` with its key-value cache. T5 has no fixed positions, reads
-words and adds a bias to its attention; here it gets features and positions as embeddings and a bias of zero, so that it
-computes what MT3 computes, and its tokens must be ours.
+machine does. The port is called as its `inference.py` calls it. The other rival is `T5ForConditionalGeneration.generate` with its key-value
+cache. T5 has no fixed positions, reads words and adds a bias to its attention; here it gets features and positions as embeddings
+and a bias of zero, so that it computes what MT3 computes. The tokens of both must be ours.
 """
 import argparse
 import json
@@ -63,14 +64,12 @@ class Positioned(nn.Module):
         return nn.functional.embedding(ids, self.weight) + self.positions[first:self.seen]
 
 
-def rival(weights: dict):
-    "Hugging Face's T5 with our weights."
-    from transformers import T5Config, T5ForConditionalGeneration
-    from transformers.modeling_outputs import BaseModelOutput
-    config = T5Config(**SIZES, feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
-                      tie_word_embeddings=False, relative_attention_num_buckets=32, dropout_rate=0.1)
-    config.scale_decoder_outputs = False  # newer versions: no factor before the last layer
-    model = T5ForConditionalGeneration(config).eval()
+T5_VALUES = dict(**SIZES, feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+                 tie_word_embeddings=False, dropout_rate=0.1)
+
+
+def t5_names(weights: dict) -> dict:
+    "The layers' weights under the names of T5."
     names = {"attention": "layer.0.SelfAttention", "attention_norm": "layer.0.layer_norm",
              "self_attention": "layer.0.SelfAttention", "self_attention_norm": "layer.0.layer_norm",
              "cross_attention": "layer.1.EncDecAttention", "cross_attention_norm": "layer.1.layer_norm"}
@@ -83,8 +82,18 @@ def rival(weights: dict):
             place = names.get(part) or f"layer.{last}." + ("DenseReluDense" if part == "feed_forward" else "layer_norm")
             state[".".join([side, "block", number, place, *tail])] = tensor
         elif side in ("encoder_norm", "decoder_norm"): state[f"{side[:7]}.final_layer_norm.weight"] = tensor
+    return state
+
+
+def rival(weights: dict):
+    "Hugging Face's T5 with our weights."
+    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.modeling_outputs import BaseModelOutput
+    config = T5Config(**T5_VALUES, relative_attention_num_buckets=32)
+    config.scale_decoder_outputs = False  # newer versions: no factor before the last layer
+    model = T5ForConditionalGeneration(config).eval()
     positions = weights_positions()
-    missing = model.load_state_dict(state, strict=False)
+    missing = model.load_state_dict(t5_names(weights), strict=False)
     assert not missing.unexpected_keys, missing.unexpected_keys
     for side in (model.encoder, model.decoder):
         side.block[0].layer[0].SelfAttention.relative_attention_bias.weight.data.zero_()
@@ -101,6 +110,20 @@ def rival(weights: dict):
                                   attention_mask=torch.ones(features.shape[:2], dtype=torch.long), do_sample=False,
                                   num_beams=1, **options)
     return generate
+
+
+def port(weights: dict, folder: str):
+    "The public port with our weights, called as it calls itself."
+    sys.path.insert(0, folder)
+    from models.t5 import T5Config, T5ForConditionalGeneration
+    model = T5ForConditionalGeneration(T5Config.from_dict(T5_VALUES)).eval()
+    state = t5_names(weights) | {"lm_head.weight": weights["lm_head.weight"]}
+    for ours, theirs, copy in (("project", "proj", "encoder"), ("embed", "decoder_embed_tokens", "decoder")):
+        state[f"{theirs}.weight"] = state[f"{copy}.embed_tokens.weight"] = weights[f"{ours}.weight"]
+    missing = model.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys and set(missing.missing_keys) == {"encoder.pos_emb.inv_freq", "decoder.pos_emb.inv_freq"}, missing
+    return lambda features, tokens, **options: model.generate(inputs=features, max_length=tokens + 1, num_beams=1, do_sample=False,
+                                                              length_penalty=0.4, eos_token_id=1, early_stopping=False, **options)
 
 
 def weights_positions() -> torch.Tensor:
@@ -151,6 +174,25 @@ def whole(generators: dict, batch: int, repeats: int) -> dict:
     return {f"{name}, batch {batch}": {str(tokens): rows[tokens][name]["cpu_ms_per_token"] for tokens in LENGTHS} for name in generators}
 
 
+def one_after_another(generators: dict, batch: int, every: int, repeats: int) -> dict:
+    "Processor seconds where one row more ends after each so many tokens, and where none does before the last."
+    from transformers import LogitsProcessorList
+    def end(ids, scores):
+        going_on = (~(ids == 1).any(1)).nonzero()[:, 0]
+        if ids.shape[1] % every == 0 and len(going_on): scores[going_on[0], 1] = scores[going_on[0]].max() + 1
+        return scores
+    best, inputs, tokens = {}, features(batch), batch*every
+    for _ in range(repeats):
+        for name, generate in generators.items():
+            for key, processors in (("ending", [end]), ("all", [])):
+                began = time.process_time()
+                ids = generate(inputs, tokens, logits_processor=LogitsProcessorList(processors))
+                times = best.setdefault(name, dict(ending=np.inf, all=np.inf))
+                times[key] = round(min(times[key], time.process_time() - began), 3)
+                if processors: assert sorted((ids == 1).int().argmax(1).tolist()) == [every*(n + 1) for n in range(batch)], ids
+    return dict(batch=batch, every=every, cpu_s=best)
+
+
 def reading(batch: int, row: list[float]) -> list[dict]:
     "What a step must read in each eighth, and how fast that was: weights once, keys and values for each row."
     middles = (np.arange(8) + 0.5)*1023/8
@@ -181,15 +223,16 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
     torch.manual_seed(SEED)
     query = torch.randn(batch, heads, 1, width)*width**-0.5
     cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width)) for _ in range(layers)]
-    by_channel = [(keys, values.mT.contiguous().mT) for keys, values in cache]
+    by_channel = [(keys, values.mT.contiguous()) for keys, values in cache]
     half = [(keys.half(), values.half()) for keys, values in cache]
     bfloat = [(keys.bfloat16(), values.bfloat16()) for keys, values in cache]
     def sdpa(query, keys, values): return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
     def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
     def widened(query, keys, values): return products(query, keys.float(), values.float())
+    def by_us(query, keys, values): return _attend_once(query[:, :, 0], keys, values).view(query.shape)
     def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
     ways = {"scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
-            "ours: two products, values of a channel side by side": (_attend_once, query, by_channel),
+            "ours: two products, values of a channel side by side": (by_us, query, by_channel),
             "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
             "two products, float16": (products, query.half(), half),
             "two products, bfloat16": (products, query.bfloat16(), bfloat),
@@ -208,27 +251,30 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
                                                   for name in ways})
 
 
-def run_old(folder: str, weights_file: Path, repeats: int) -> dict:
-    "The rival under the version of transformers in that folder, in a process of its own."
+def run_old(folder: str, port_folder: str | None, weights_file: Path, repeats: int) -> dict:
+    "The rivals under the version of transformers in that folder, in a process of its own."
     command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
+    if port_folder: command += ["--port", port_folder]
     done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=folder), capture_output=True, text=True)
     if done.returncode: sys.exit(f"{folder}: failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def only_rival(weights_file: Path, repeats: int) -> None:
-    "What `run_old` starts: print the rival's numbers as one line."
+def only_rival(weights_file: Path, port_folder: str | None, repeats: int) -> None:
+    "What `run_old` starts: print the rivals' numbers as one line."
     import transformers
     transformers.logging.set_verbosity_error()
-    name = f"transformers {transformers.__version__} T5"
-    generate = rival(torch.load(weights_file, weights_only=True))
-    print(json.dumps(dict(table=measure({name: generate}, 5, 128, repeats), whole=whole({name: generate}, 5, 1),
-                          per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1)})))
+    weights = torch.load(weights_file, weights_only=True)
+    rivals = {f"transformers {transformers.__version__} T5": rival(weights)}
+    if port_folder: rivals[f"the port, transformers {transformers.__version__}"] = port(weights, port_folder)
+    print(json.dumps(dict(table=measure(rivals, 5, 128, repeats), whole=whole(rivals, 5, 1),
+                          per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1) for name, generate in rivals.items()})))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
+    parser.add_argument("--port", metavar="FOLDER", help="also measure the port in that checkout; needs --old-transformers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--attention", action="store_true", help="measure only the memory and the ways to attend; the rest stays")
@@ -236,7 +282,8 @@ def main() -> None:
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.only_rival: return only_rival(options.only_rival, options.repeats)
+    if options.port and not (options.old_transformers or options.only_rival): parser.error("--port needs --old-transformers")
+    if options.only_rival: return only_rival(options.only_rival, options.port, options.repeats)
     if options.attention:
         result = json.loads(options.output.read_text())
         flat = result["cpu_ms_per_token_by_eighths_of_1023"]
@@ -248,6 +295,7 @@ def main() -> None:
     import transformers
     weights, repeats = random_weights(), options.repeats
     name = f"transformers {transformers.__version__} T5"
+    attention = attention_ways()
     mine, theirs = ours(weights), rival(weights)
     table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
     flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 3) for batch in (1, 5)}
@@ -255,11 +303,12 @@ def main() -> None:
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
     segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"ours": mine}, batch, 2).items()}
     segments |= whole({name: theirs}, 5, 1)
+    ending = one_after_another({"ours": mine, name: theirs}, 16, 16, min(3, repeats))
     if options.old_transformers:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         weights_file = options.output.with_suffix(".weights")
         torch.save(weights, weights_file)
-        try: old = run_old(options.old_transformers, weights_file, repeats)
+        try: old = run_old(options.old_transformers, options.port, weights_file, repeats)
         finally: weights_file.unlink()
         table |= old["table"]
         segments |= old["whole"]
@@ -270,14 +319,13 @@ def main() -> None:
                for row in measure({"ours": mine}, batch, tokens, min(3, repeats)).values()]
     for row in batches: del row["ids"]
     result = dict(
-        command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers),
+        command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers) + " --port FOLDER"*bool(options.port),
         machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
         versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                       instsep=instsep.__version__),
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
-        batch_5=table, batches=batches, cpu_ms_per_token_of_segments=segments,
-        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention_ways())
-    if options.output.is_file(): result |= {key: row for key, row in json.loads(options.output.read_text()).items() if key == "elsewhere"}
+        batch_5=table, batches=batches, ending_one_after_another=ending, cpu_ms_per_token_of_segments=segments,
+        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     report(result, options.output.with_suffix(".md"))
@@ -296,15 +344,6 @@ def rows_of(header: list[str], rows: list[list]) -> str:
     "A table in Markdown; all columns but the first are numbers."
     lines = [header, ["---"] + ["---:"]*(len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def other_processor(elsewhere: dict | None) -> str:
-    "The same on a processor that is not at hand any more, as it was measured then."
-    if not elsewhere: return ""
-    rows = [f"{name} {row['cpu_s']:.2f} s" for name, row in elsewhere["batch_5"].items()]
-    mine, *_, last = (row["cpu_s"] for row in elsewhere["batch_5"].values())
-    return (f"\nHow much is gained depends on the processor. On {elsewhere['about']}: {', '.join(rows)}; "
-            f"{mine/last:.2f} of the last.\n")
 
 
 def report(result: dict, path: Path) -> None:
@@ -330,6 +369,8 @@ def report(result: dict, path: Path) -> None:
         "How many MB and ms the last eighth has more than the first."
         more, longer = (read[name][-1]["mb"] - read[name][0]["mb"], eighths[name][-1] - eighths[name][0])
         return f"{more} MB more in {longer:.1f} ms more, {more/longer:.0f} GB/s"
+    ending = result["ending_one_after_another"]
+    shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"] for name, row in ending["cpu_s"].items()]
     ways = [[name, f"{way['cpu_ms']:.1f}", f"{way['error']:.0e}"] for name, way in result["attention"]["ways"].items()]
     text = f"""# How fast MT3 writes
 
@@ -343,11 +384,19 @@ processor times, the fastest of several runs.{result.get("note", "")}
 {rows_of(["", "processor, s", "wall, s", "ms per token", "of the last", "same tokens"], contenders)}
 
 The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version 4.18 is
-what the public PyTorch port of MT3 pins and whose `generate` it calls.
-{other_processor(result.get("elsewhere"))}
+what the public PyTorch port of MT3 (kunato/mt3-pytorch) pins. The port is a T5 of that version in which two things differ in
+what they cost: nothing is added to its attention's scores but a mask, and it computes its table of 2048 positions anew at every step.
+
 ## Batch size, ours: processor seconds for each segment
 
 {rows_of(["batch", "128 tokens", "times batch 1", "256 tokens", "times batch 1"], sizes)}
+
+## {ending["batch"]} segments that end one after another, {ending["every"]} tokens apart: processor seconds
+
+{rows_of(["", "ending", "none before the last", "ratio"], shrinking)}
+
+Rows that have ended leave the batch when half of it is done, and the weights are then put in the order that suits the
+smaller batch.
 
 ## Segments of several lengths: processor ms for each token, listening included
 

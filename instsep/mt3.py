@@ -208,7 +208,9 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, d_model)
-        return self.wo(self.dropout(F.gelu(self.wi_0(x), approximate="tanh")*self.wi_1(x)))
+        return self.wo(self.dropout(self.gate(x)*self.wi_1(x)))
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor: return F.gelu(self.wi_0(x), approximate="tanh")
 
 def _norm(config: MT3Config) -> nn.Module: return nn.RMSNorm(config.d_model, eps=config.layer_norm_epsilon)
 
@@ -315,14 +317,12 @@ class MT3(PreTrainedModel):
         return load_mt3(name_or_path, cls=cls, **options)
 
 # %% ../nbs/04_mt3.ipynb #ecf68754
-def _attend_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:  # all (batch, heads, time, d_kv)
-    "Attention of a single position; quickest on a CPU where the values of one channel lie side by side in memory."
-    weights = (keys @ query.contiguous().mT)[..., 0].softmax(-1)  # (batch, heads, time); a query in pieces would be multiplied slowly
-    return (values.mT @ weights[:, :, None].mT).mT  # (batch, heads, 1, d_kv)
-
-def _by_channel(values: torch.Tensor) -> torch.Tensor:
-    "The same numbers (batch, heads, time, d_kv), those of one channel side by side in memory."
-    return values.mT.contiguous().mT
+def _attend_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Attention of a single position: query (rows, heads, d_kv), keys (rows, heads, time, d_kv), values (rows, heads, d_kv, time) to
+    (rows, heads*d_kv). On a CPU a product is quick where the numbers it adds up lie side by side in memory; hence the values' order."""
+    rows, heads, width = query.shape
+    weights = torch.bmm(keys.flatten(0, 1), query.reshape(-1, 1, width).mT)[..., 0].softmax(-1)  # (rows*heads, time)
+    return torch.bmm(values.flatten(0, 1), weights[:, None].mT).view(rows, heads*width)
 
 class KeyValueCache:
     "Keys and values of the tokens so far, in room that grows by 64 tokens at a time."
@@ -332,15 +332,15 @@ class KeyValueCache:
         like: torch.Tensor, # whose device and dtype to take
     ):
         self.keys = like.new_empty(batch, config.num_heads, 0, config.d_kv)
-        self.values = self.keys.mT  # (batch, heads, d_kv, room): see `_by_channel`
+        self.values = self.keys.mT
         self.length = 0
 
-    def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        "Keep those of one more token (batch, heads, 1, d_kv); all so far, as views."
+    def append(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        "Keep those of one more token (batch, heads, d_kv). All so far: keys (batch, heads, time, d_kv), values (batch, heads, d_kv, time)."
         if self.length == self.keys.shape[2]: self.keys, self.values = F.pad(self.keys, (0, 0, 0, 64)), F.pad(self.values, (0, 64))
-        self.keys[:, :, self.length], self.values[..., self.length] = keys[:, :, 0], values[:, :, 0]
+        self.keys[:, :, self.length], self.values[..., self.length] = key, value
         self.length += 1
-        return self.keys[:, :, :self.length], self.values[..., :self.length].mT
+        return self.keys[:, :, :self.length], self.values[..., :self.length]
 
     def keep(self, rows: torch.Tensor) -> None:
         "Go on with some of the rows."
@@ -355,14 +355,18 @@ def onednn_products(
     layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
     fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
     if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
-    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias)
+    gated = [part for part in network.modules() if isinstance(part, FeedForward) and part.wi_0 in layers]
+    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias, ("none", [], ""))
+    for part in gated: part.gate = partial(_onednn_forward, part.wi_0.weight.detach(), part.wi_0.bias, ("gelu", [], "tanh"))
     try: yield
     finally:
         for layer in layers: layer.__dict__.pop("forward", None)
+        for part in gated: part.__dict__.pop("gate", None)
 
-def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    if x.dtype != weight.dtype: return F.linear(x, weight, bias)  # autocast is at work
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, then: tuple[str, list, str], x: torch.Tensor) -> torch.Tensor:
+    if x.dtype == weight.dtype: return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *then)
+    product = F.linear(x, weight, bias)  # autocast is at work
+    return F.gelu(product, approximate="tanh") if then[0] == "gelu" else product
 
 # %% ../nbs/04_mt3.ipynb #7f2d95aa
 def _weight_of(layer: nn.Module) -> torch.Tensor:  # (outputs, inputs)
@@ -372,15 +376,16 @@ def _weight_of(layer: nn.Module) -> torch.Tensor:  # (outputs, inputs)
     return layer(torch.eye(layer.in_features, device=weight.device, dtype=weight.dtype)).T
 
 def _product(weight: torch.Tensor, rows: int) -> Callable[[torch.Tensor], torch.Tensor]:  # (rows, inputs) -> (rows, outputs)
-    "Multiply by a weight (outputs, inputs) again and again, about so many rows at a time."
+    """Multiply by a weight (outputs, inputs) again and again, so many rows at a time. Other numbers of rows come out right, but oneDNN
+    may then want the weight in another order and put it there each time, which takes hundreds of times as long."""
     pack, convolve = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None), getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
     fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and platform.machine() in ("x86_64", "AMD64")
     if not (fits and pack and convolve and torch.backends.mkldnn.is_available()): return partial(F.linear, weight=weight)
     packed = pack(weight[:, :, None, None].contiguous().to_mkldnn(), [0, 0], [1, 1], [1, 1], 1, [1, weight.shape[1], 1, rows])
     def product(x: torch.Tensor) -> torch.Tensor:
-        image = x.reshape(1, 1, *x.shape).permute(0, 3, 1, 2)  # (1, inputs, 1, rows)
-        image = convolve(image, packed, None, [0, 0], [1, 1], [1, 1], 1, "none", [], "")  # (1, outputs, 1, rows)
-        return image.permute(0, 2, 3, 1).reshape(len(x), -1)
+        image = x.view(1, 1, *x.shape).permute(0, 3, 1, 2)  # (1, inputs, 1, rows)
+        image = convolve.default(image, packed, None, [0, 0], [1, 1], [1, 1], 1, "none", [], "")  # (1, outputs, 1, rows)
+        return image.permute(0, 2, 3, 1).view(len(x), -1)
     return product
 
 class Writer:
@@ -389,12 +394,19 @@ class Writer:
         network: MT3, # in evaluation mode
         encoded: torch.Tensor, # of `MT3.encode`, (batch, frames, d_model)
     ):
-        self.network, config, rows = network, network.config, len(encoded)
-        self.sound = [(keys.contiguous(), _by_channel(values)) for keys, values in network.sound_keys_values(encoded)]
-        self.caches = [KeyValueCache(rows, config, encoded) for _ in network.decoder]
-        def product(norm, *layers):  # the norm's weight scales what goes in
+        self.network, config = network, network.config
+        self.sound = [(keys.contiguous(), values.mT.contiguous()) for keys, values in network.sound_keys_values(encoded)]
+        self.caches = [KeyValueCache(len(encoded), config, encoded) for _ in network.decoder]
+        self.floor = torch.tensor(config.d_model*config.layer_norm_epsilon, device=encoded.device)
+        self._arrange(len(encoded))
+
+    def _arrange(self, rows: int) -> None:
+        "The weights in the order in which so many rows are multiplied fastest."
+        self.rows, network = rows, self.network
+        def product(norm, *layers):
             weight = torch.cat([_weight_of(layer) for layer in layers])
-            return _product(weight if norm is None else (weight.float()*norm.weight.float()).to(weight.dtype), rows)
+            if norm is not None: weight *= norm.weight.float()*network.config.d_model**0.5  # `_normed` leaves this out
+            return _product(weight, rows)
         def arranged(layer: DecoderLayer) -> tuple:
             own, heard, forward = layer.self_attention, layer.cross_attention, layer.feed_forward
             return (product(layer.self_attention_norm, own.q, own.k, own.v), product(None, own.o),
@@ -403,9 +415,9 @@ class Writer:
         self.layers = [arranged(layer) for layer in network.decoder]
         self.head = product(network.decoder_norm, network.lm_head)
 
-    def _normed(self, x: torch.Tensor) -> torch.Tensor:  # (rows, d_model), to a root mean square of 1
-        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()/x.shape[-1]
-        return x*(power + self.network.config.layer_norm_epsilon).rsqrt().to(x.dtype)
+    def _normed(self, x: torch.Tensor) -> torch.Tensor:  # (rows, d_model), to a length of 1
+        length = torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True)
+        return x*torch.addcmul(self.floor, length, length).rsqrt_().to(x.dtype)
 
     def step(self,
         ids: torch.Tensor, # (rows,) the token of this position in each row
@@ -415,17 +427,18 @@ class Writer:
         rows, heads = len(ids), self.network.config.num_heads
         x = self.network.embed(ids) + self.network.positions[position]
         for (own, own_out, heard, heard_out, forward, forward_out), cache, sound in zip(self.layers, self.caches, self.sound):
-            query, key, value = own(self._normed(x)).view(rows, 3, heads, 1, -1).unbind(1)  # each (rows, heads, 1, d_kv)
-            x = x + own_out(_attend_once(query, *cache.append(key, value)).flatten(1))
-            x = x + heard_out(_attend_once(heard(self._normed(x)).view(rows, heads, 1, -1), *sound).flatten(1))
+            query, key, value = own(self._normed(x)).view(rows, 3, heads, -1).unbind(1)  # each (rows, heads, d_kv)
+            x += own_out(_attend_once(query, *cache.append(key, value)))
+            x += heard_out(_attend_once(heard(self._normed(x)).view(rows, heads, -1), *sound))
             gate, what = forward(self._normed(x)).chunk(2, -1)
-            x = x + forward_out(F.gelu(gate, approximate="tanh")*what)
+            x += forward_out(F.gelu(gate, approximate="tanh").mul_(what))
         return self.head(self._normed(x))
 
     def keep(self, rows: torch.Tensor) -> None:
         "Go on with some of the rows."
-        self.sound = [(keys[rows], _by_channel(values[rows])) for keys, values in self.sound]
+        self.sound = [(keys[rows], values[rows]) for keys, values in self.sound]
         for cache in self.caches: cache.keep(rows)
+        self._arrange(len(rows))
 
 # %% ../nbs/04_mt3.ipynb #d405742c
 def generate(
@@ -465,7 +478,7 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
         ended = ended | (chosen == END)
         going_on = len(ended) - int(ended.sum())
         if going_on == 0: break
-        if going_on <= len(ended)//2:
+        if going_on <= len(ended)//2 and len(ended) - going_on >= 4:  # for fewer it does not pay
             kept = (~ended).nonzero()[:, 0]
             writer.keep(kept)
             rows, ended = rows[kept], ended[kept]
