@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -479,6 +480,20 @@ def _finished(dataset: Mixtures, folder: Path) -> dict[int, dict]:
         items[about["index"]] = about
     return items
 
+
+def _check_alike(dataset: Mixtures, folder: Path, index: int) -> None:
+    "Make again an item that is there; `InstsepError` where it comes out otherwise: from other banks, with other rooms."
+    import soundfile
+    with tempfile.TemporaryDirectory() as scratch:
+        _render_item(dataset, Path(scratch), index)
+        there, now = folder / f"{index:08d}", Path(scratch) / f"{index:08d}"
+        alike = (there / "item.json").read_text(encoding="utf-8") == (now / "item.json").read_text(encoding="utf-8")
+        for name in (*dataset.stems, "mixture") if alike else ():
+            path = there / f"{name}.flac"
+            if not path.is_file(): raise InstsepError(f"{path}: is missing; delete the item's folder, and it will be made again")
+            alike = alike and np.allclose(*(soundfile.read(item / path.name)[0] for item in (there, now)), atol=1e-4)
+    if not alike: raise InstsepError(f"{folder}: item {index} was made of other banks or with other options; render into another folder")
+
 # %% ../nbs/02_synthetic_data.ipynb #156067f3
 _at_work: dict = {}  # in a worker process: its dataset and folder
 
@@ -497,10 +512,12 @@ def render_dataset(
     workers: int = 1,       # processes; the bytes do not depend on their number
     progress: bool = True,
 ) -> Path:                  # folder/manifest.jsonl, a line for each item of the folder
-    "Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it stopped."
+    """Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it stopped.
+    `InstsepError` where the folder holds items of another data set."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     done = _finished(dataset, folder)
+    if done: _check_alike(dataset, folder, min(done))
     todo = sorted(set(int(index) for index in indices) - set(done))
     with tqdm(total=len(todo), unit="item", disable=not progress) as bar:
         if workers <= 1:
