@@ -146,11 +146,15 @@ def _origin(path: Path) -> str:
     with path.open("rb") as file: head = file.read(4096).decode("latin-1")
     return head[max(head.find("instsep recording="), 0):]
 
+def _is_ours(place: Path, comment: str) -> bool:
+    "Is a file there that comes from this recording, or at least (a table) from this command?"
+    start = ",".join(COLUMNS) if place.suffix == ".csv" else comment.split(" settings")[0]
+    return place.is_file() and _origin(place).startswith(start)
+
 def _check_ours(places: Sequence[Path], comment: str, recording: Path) -> None:
     "`InstsepError` if a file that would be overwritten has another origin."
     for place in places:
-        start = ",".join(COLUMNS) if place.suffix == ".csv" else comment.split(" settings")[0]
-        if place.is_file() and not _origin(place).startswith(start):
+        if place.is_file() and not _is_ours(place, comment):
             raise InstsepError(f"{place}: is there already and is no transcription of {recording}; choose another folder, or "
                                "overwrite it (--overwrite)")
 
@@ -194,12 +198,13 @@ def transcribe_file(
             return Transcribed(places + old_stems, {}, True)
     notes = transcriber(path, instruments=instruments, overlap=overlap, progress=progress)
     seconds = info(path).seconds if stems else None
+    beside = [".mid", ".png"] + [".csv"]*_is_ours(Path(output)/f"{track}.mid", comment)  # a table does not say whose it is, the notes do
     try:
         written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont, table=table,
                                       plot=plot, comment=comment)
-        outdated = [*(Path(output)/f"{track}{suffix}" for suffix in (".mid", ".png")), *folder.glob("*.wav")]
+        outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *folder.glob("*.wav")]
         for place in set(outdated) - set(written):  # of an earlier run, when other notes were found or other options given
-            if place.is_file() and _origin(place).startswith(comment.split(" settings")[0]): place.unlink()
+            if _is_ours(place, comment): place.unlink()
     except OSError as error:
         reason = f"{error.strerror or error}; choose another output folder"
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
