@@ -2,7 +2,7 @@
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER --port FOLDER
-    python benchmarks/mt3_speed.py --attention  # measure only the ways to attend, and write the tables again
+    python benchmarks/mt3_speed.py --attention  # measure only the ways to attend and to arrange, and write the tables again
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
 Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER holds transformers 4.18, which the public PyTorch
@@ -251,6 +251,20 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
                                                   for name in ways})
 
 
+def arranged_for(rows: int = 5) -> dict:
+    "Processor microseconds for a product with so many rows, the weight (1152, 512) arranged for as many and for others."
+    from instsep.mt3 import _product
+    weight, x, best = torch.randn(3*SIZES["num_heads"]*SIZES["d_kv"], SIZES["d_model"]), torch.randn(rows, SIZES["d_model"]), {}
+    with torch.inference_mode():
+        for others in (rows, 8, 16, 32, 64, 128):
+            product = _product(weight, others)
+            for _ in range(20):
+                began = time.process_time()
+                product(x)
+                best[others] = min(best.get(others, np.inf), time.process_time() - began)
+    return dict(rows=rows, us={str(others): round(1e6*seconds) for others, seconds in best.items()})
+
+
 def run_old(folder: str, port_folder: str | None, weights_file: Path, repeats: int) -> dict:
     "The rivals under the version of transformers in that folder, in a process of its own."
     command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
@@ -277,7 +291,7 @@ def main() -> None:
     parser.add_argument("--port", metavar="FOLDER", help="also measure the port in that checkout; needs --old-transformers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--attention", action="store_true", help="measure only the memory and the ways to attend; the rest stays")
+    parser.add_argument("--attention", action="store_true", help="measure only memory, the ways to attend and to arrange; the rest stays")
     parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -287,7 +301,7 @@ def main() -> None:
     if options.attention:
         result = json.loads(options.output.read_text())
         flat = result["cpu_ms_per_token_by_eighths_of_1023"]
-        result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways())
+        result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways(), arranged=arranged_for())
         options.output.write_text(json.dumps(result, indent=1) + "\n")
         return report(result, options.output.with_suffix(".md"))
     if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
@@ -295,7 +309,7 @@ def main() -> None:
     import transformers
     weights, repeats = random_weights(), options.repeats
     name = f"transformers {transformers.__version__} T5"
-    attention = attention_ways()
+    attention, arranged = attention_ways(), arranged_for()
     mine, theirs = ours(weights), rival(weights)
     table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
     flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 3) for batch in (1, 5)}
@@ -325,7 +339,7 @@ def main() -> None:
                       instsep=instsep.__version__),
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
         batch_5=table, batches=batches, ending_one_after_another=ending, cpu_ms_per_token_of_segments=segments,
-        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention)
+        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention, arranged=arranged)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     report(result, options.output.with_suffix(".md"))
@@ -371,6 +385,7 @@ def report(result: dict, path: Path) -> None:
         return f"{more} MB more in {longer:.1f} ms more, {more/longer:.0f} GB/s"
     ending = result["ending_one_after_another"]
     shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"] for name, row in ending["cpu_s"].items()]
+    arranged = result["arranged"]
     ways = [[name, f"{way['cpu_ms']:.1f}", f"{way['error']:.0e}"] for name, way in result["attention"]["ways"].items()]
     text = f"""# How fast MT3 writes
 
@@ -396,7 +411,12 @@ what they cost: nothing is added to its attention's scores but a mask, and it co
 {rows_of(["", "ending", "none before the last", "ratio"], shrinking)}
 
 Rows that have ended leave the batch when half of it is done, and the weights are then put in the order that suits the
-smaller batch.
+smaller batch. For where the order does not fit, oneDNN puts the whole weight in another one at every product. A product
+of {arranged["rows"]} rows with one weight, processor microseconds:
+
+{rows_of(["arranged for, rows", *arranged["us"]], [["", *arranged["us"].values()]])}
+
+Which orders fit depends on the processor and on the number of threads.
 
 ## Segments of several lengths: processor ms for each token, listening included
 

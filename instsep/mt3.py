@@ -402,7 +402,7 @@ class Writer:
 
     def _arrange(self, rows: int) -> None:
         "The weights in the order in which so many rows are multiplied fastest."
-        self.rows, network = rows, self.network
+        network = self.network
         def product(norm, *layers):
             weight = torch.cat([_weight_of(layer) for layer in layers])
             if norm is not None: weight *= norm.weight.float()*network.config.d_model**0.5  # `_normed` leaves this out
