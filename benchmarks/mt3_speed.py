@@ -383,6 +383,10 @@ def report(result: dict, path: Path) -> None:
         "How many MB and ms the last eighth has more than the first."
         more, longer = (read[name][-1]["mb"] - read[name][0]["mb"], eighths[name][-1] - eighths[name][0])
         return f"{more} MB more in {longer:.1f} ms more, {more/longer:.0f} GB/s"
+    def at_best(name: str) -> str:
+        "How much dearer the last eighth were than the first, if what grows were read as fast as the sum reads."
+        first = eighths[name][0]
+        return f"{1 + (read[name][-1]['mb'] - read[name][0]['mb'])/fastest/first:.2f} instead of {eighths[name][-1]/first:.2f} times"
     ending = result["ending_one_after_another"]
     shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"] for name, row in ending["cpu_s"].items()]
     arranged = result["arranged"]
@@ -436,8 +440,10 @@ the less of that falls to a token, while a later token costs more than an early 
 No past token is ever computed again, and the past is copied only every 64 tokens. A step reads the decoder's weights once for
 all rows ({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far
 ({CACHE_KB:.1f} kB each). From the first to the last eighth that is {grows("ours, batch 1")} for batch 1, and
-{grows("ours, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. So the growing
-part is read about as fast as this memory is; with many rows a step can be no flatter, unless it reads fewer bytes.
+{grows("ours, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. Were the growing
+part read as fast as that, the last eighth of a segment would cost {at_best("ours, batch 1")} the first for batch 1, and
+{at_best("ours, batch 5")} for batch 5: within a segment the cost of a token is not flat, and while every step reads the whole
+cache, it cannot be.
 
 ## Ways for one query to attend to {result["attention"]["tokens"]} tokens, batch {result["attention"]["batch"]}, all layers
 

@@ -478,7 +478,7 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
         ended = ended | (chosen == END)
         going_on = len(ended) - int(ended.sum())
         if going_on == 0: break
-        if going_on <= len(ended)//2 and len(ended) - going_on >= 4:  # for fewer it does not pay
+        if going_on <= len(ended)//2 and len(ended) - going_on >= 4:  # the weights are arranged anew, which takes as long as a few steps
             kept = (~ended).nonzero()[:, 0]
             writer.keep(kept)
             rows, ended = rows[kept], ended[kept]
