@@ -7,8 +7,10 @@ several ways, each from the same weights, for the same processor time, on the sa
 trained, the encoder frozen, all frozen but the last decoder layer, LoRA, and everything trained on more data. Each is
 stopped by the clock, not by its loss; with `--paper`, everything is trained once more for the paper's 50 epochs.
 
+With a GPU all of it is done there; `--clock wall` then makes minutes of it minutes, and `--workers` make the segments.
+
 Goes on where it stopped when it is run again. Checkpoints go to --work; each run's log to
-nbs/results/mt3_training/<run>, the table to benchmarks/results/mt3_training.{json,md}.
+nbs/results/<name>/<run>, the table to benchmarks/results/<name>.{json,md}; <name> is mt3_training unless --name says otherwise.
 """
 import argparse
 import copy
@@ -16,7 +18,7 @@ import json
 import platform
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -24,14 +26,15 @@ import torch
 from instsep.core import atomic_path
 from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
-from instsep.mt3_training import (HOP, PRESETS, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
+from instsep.mt3_training import (HOP, PRESETS, Kept, Shuffled, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
                                   collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
                                   segment_scores, time_tokens_as_positions)
 from instsep.notebank import NoteBank
 from instsep.pieces import PieceBank
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LOGS, TABLE = REPOSITORY/"nbs/results/mt3_training", REPOSITORY/"benchmarks/results/mt3_training"
+LOGS, TABLE = REPOSITORY/"nbs/results/mt3_training", REPOSITORY/"benchmarks/results/mt3_training"  # see --name
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = "encoder,embeddings,decoder:0-{}"  # the last decoder layer, the norm behind it and the head are left
 WAYS = {  # name: (what to change in the run, train on more data?)
     "everything": (dict(), False),
@@ -46,8 +49,11 @@ def folder_of(name: str) -> str: return name.replace(" ", "_").replace(",", "")
 
 
 def processor() -> str:
+    "What does the work, in words."
+    if DEVICE == "cuda": return f"One {torch.cuda.get_device_name()}"
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return f"One core of an {next(names, platform.processor())}"
 
 
 def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about: dict) -> tuple[dict, MT3]:
@@ -55,14 +61,21 @@ def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about:
     folder = work/folder_of(name)
     if (folder/"row.json").is_file(): return json.loads((folder/"row.json").read_text()), load_mt3(folder)
     dataset, valid = data()
+    if about["kept"]:
+        inner = dataset.dataset if isinstance(dataset, Shuffled) else dataset
+        dataset = Kept(inner, min(about["kept"], len(inner)), workers=plan.workers, device=DEVICE)
+        plan = replace(plan, workers=0)
     print(f"{name}: {plan.minutes:g} minutes" if plan.minutes else f"{name}: {plan.steps} steps", flush=True)
     module = MT3Module(copy.deepcopy(network), plan)
     result = fit(module, dataset, valid, folder/"run", progress=sys.stderr.isatty())
     if result["stopped"]: raise KeyboardInterrupt
     best = best_network(module, folder/"run")
+    if about["kept"]:
+        dataset.stop()
+        result["segments_made"] = dataset.ready
     heard = result["steps"]*plan.batch*plan.accumulate*SEGMENT*HOP/SAMPLE_RATE/3600
-    row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard, **segment_scores(best, valid, batch=48))
-    save_network(best, folder)
+    row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard, **segment_scores(best.to(DEVICE), valid, batch=48))
+    save_network(best.cpu(), folder)
     log = LOGS/folder.name
     log.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder/"run/log.csv", log/"log.csv")
@@ -88,7 +101,8 @@ def note(rows: list[dict]) -> str:
 def table_row(name: str, row: dict) -> dict:
     rows = read_log(LOGS/folder_of(name))
     return {"run": name, "learning rate": f"{row['learning_rate']:g}", "trained weights": row["trainable"],
-            "steps": row["steps"], "CPU s": round(row["cpu_seconds"]), "sound, h": f"{row['hours_heard']:.2f}",
+            "steps": row["steps"], "CPU s" if DEVICE == "cpu" else "s": round(row["cpu_seconds" if DEVICE == "cpu" else "seconds"]),
+            "sound, h": f"{row['hours_heard']:.2f}",
             "first valid. loss": f"{rows[0]['valid_loss']:.3f}",
             "min. train loss": f"{row['train_loss']:.3f}", "min. valid. loss": f"{row['valid_loss']:.3f}",
             "at epoch": f"{row['best_epoch']:.2g} of {row['epochs']:.2g}", "validation": note(rows),
@@ -100,10 +114,10 @@ def main():
     parser.add_argument("--bank", required=True, help="a note bank with clarinets, guitars and pianos")
     parser.add_argument("--pieces", required=True, help="a piece bank")
     parser.add_argument("--network", default="mt3-tiny")
-    parser.add_argument("--pretrain-minutes", type=float, default=25, help="of processor time")
-    parser.add_argument("--minutes", type=float, default=2, help="of processor time, for each way of fine-tuning")
+    parser.add_argument("--pretrain-minutes", type=float, default=25, help="see --clock")
+    parser.add_argument("--minutes", type=float, default=2, help="for each way of fine-tuning")
     parser.add_argument("--learning-rates", default="2e-5,2e-4", help="of fine-tuning: the paper's, and ten times that")
-    parser.add_argument("--plain-minutes", type=float, default=0, help="of processor time: pretraining without what "
+    parser.add_argument("--plain-minutes", type=float, default=0, help="pretraining without what "
                         "helps to learn, beside the other; 0: none")
     parser.add_argument("--paper", action="store_true", help="fine-tune everything once for the paper's 50 epochs of 50 "
                         "batches, too, however long it takes")
@@ -111,16 +125,23 @@ def main():
     parser.add_argument("--batch", type=int, default=8, help="of pretraining")
     parser.add_argument("--valid", type=int, default=48, help="validation segments of fine-tuning")
     parser.add_argument("--bf16", action="store_true", help="products in 16 bits; some CPUs gain by it")
+    parser.add_argument("--clock", default="cpu", choices=["cpu", "wall"], help="what minutes are counted by: processor time, "
+                        "which is fair on a shared machine, or time")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make segments")
+    parser.add_argument("--keep", type=int, default=0, help="so many segments at most are made, by the workers, while the network "
+                        "learns, and each is heard many times (`Kept`); 0: each is made when it is needed, and heard once")
+    parser.add_argument("--name", default=TABLE.name, help="of the table and the folder of logs")
     parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    globals().update(LOGS=LOGS.with_name(args.name), TABLE=TABLE.with_name(args.name))
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces)
     command = ["python benchmarks/mt3_training.py --bank BANK --pieces PIECES"]
     hidden = "bank", "pieces", "work", "bf16", "paper"
     command += [f"--{name.replace('_', '-')} {value}" for name, value in vars(args).items() if name not in hidden]
     command = " ".join(command + ["--bf16"]*args.bf16 + ["--paper"]*args.paper)
-    about = dict(command=command, processor=processor(), bank=repr(bank), pieces=repr(pieces))
-    common, config, rows = dict(bf16=True if args.bf16 else None, clock="cpu", seed=0), config_of(args.network), {}
+    about = dict(command=command, kept=args.keep, processor=processor(), bank=repr(bank), pieces=repr(pieces))
+    common, config, rows = dict(bf16=True if args.bf16 else None, clock=args.clock, workers=args.workers, seed=0), config_of(args.network), {}
 
     torch.manual_seed(0)
     settings = dict(steps=10**6, batch=args.batch, epoch=100, learning_rate=args.pretrain_learning_rate, **common)
@@ -134,7 +155,8 @@ def main():
                                         lambda: pretraining_data(pieces, bank, config, thin=0.5, frames=True), about)
     valid = octave_data(pieces, bank, config, valid=args.valid)[1]
     with torch.inference_mode(): loss = network(**collate(valid)).loss.item()
-    before = dict(valid_loss=loss, **segment_scores(network, valid, batch=48))
+    before = dict(valid_loss=loss, **segment_scores(network.to(DEVICE), valid, batch=48))
+    network.cpu()
     for rate in args.learning_rates.split(","):
         for way, (changes, more) in WAYS.items():
             budget = dict(minutes=args.minutes, learning_rate=float(rate))
@@ -153,8 +175,8 @@ def main():
 def finish(rows: dict, before: dict, about: dict) -> None:
     "Write the table as far as it goes."
     write_json(TABLE.with_suffix(".json"), dict(about, before_fine_tuning=before, rows=rows))
-    lines = ["# MT3 trained on one processor core, and fine-tuned in five ways", "", f"`{about['command']}`", "",
-             f"One core of an {about['processor']}; {about['pieces']}; {about['bank']}. Validation losses of the first "
+    lines = [f"# MT3 trained on {'one processor core' if DEVICE == 'cpu' else 'a GPU'}, and fine-tuned in five ways", "", f"`{about['command']}`", "",
+             f"{about['processor']}; {about['pieces']}; {about['bank']}. Validation losses of the first "
              "row are of mixtures of all kinds, those of the others of the octave set's two held-out pieces, and the "
              "two cannot be compared. Losses are in nats per token; an epoch is 100 steps in pretraining and 50 in "
              "fine-tuning; onset F1 is that of the network with the lowest validation loss on the validation segments, "

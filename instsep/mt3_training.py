@@ -12,6 +12,7 @@ import logging
 import math
 import platform
 import re
+import threading
 import time
 import warnings
 from bisect import bisect_right
@@ -32,7 +33,7 @@ from tqdm.auto import tqdm
 from .core import InstsepError, atomic_path, pick_device
 from .mixtures import DRY, INSTRUMENTS, Mixtures, Score, balanced, bank_player, perform
 from .frames import PITCHES, note_targets
-from .mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, segment_features
+from .mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, log_mel, segment_features
 from .notebank import NoteBank
 from .notes import Note
 from .pieces import PieceBank
@@ -44,8 +45,8 @@ __all__ = ['SIZES', 'SEGMENT', 'LEAD', 'PARTS', 'PRESETS', 'COLUMNS', 'TRIO', 'c
            'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled', 'fixed_items',
            'freeze', 'trainable', 'add_lora', 'plain', 'Thinned', 'time_tokens_as_positions', 'event_times',
            'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints', 'fit',
-           'best_network', 'save_network', 'segment_scores', 'pretraining_data', 'octave_data', 'train_transcriber',
-           'module_config', 'summary']
+           'best_network', 'save_network', 'Kept', 'segment_scores', 'pretraining_data', 'octave_data',
+           'train_transcriber', 'module_config', 'summary']
 
 # %% ../nbs/reference/mt3_training.ipynb #99dbaf08
 SIZES = {
@@ -128,9 +129,13 @@ class TokenMixtures(Dataset):
         return encode(notes, samples, codec=self.config.codec, start_frames=[frame], stale_ties=False)[0].ids
 
     def __getitem__(self, index: int) -> dict:
+        item = self.heard(index)
+        return dict(inputs=segment_features(item.pop("sound"), SEGMENT, self.config.num_mels)) | item  # (256 frames, bands)
+
+    def heard(self, index: int) -> dict:
+        "Item `index` with its sound (32768,) instead of the features."
         sound, ids, score = self._segment(index)
-        inputs = segment_features(sound, SEGMENT, self.config.num_mels)          # (256 frames, bands)
-        item = dict(inputs=inputs, ids=pad_labels([ids], max_length=self.max_length)[0].tolist())
+        item = dict(sound=sound, ids=pad_labels([ids], max_length=self.max_length)[0].tolist())
         return item | (dict(frames=self._frames(score, self.start(index)[0])) if self.frames else {})
 
     def _frames(self, score: Score, first: int) -> torch.Tensor:  # (2: begins, sounds; instruments, pitches, frames)
@@ -142,6 +147,7 @@ def collate(
     items: Sequence[dict], # of `TokenMixtures`
 ) -> dict: # inputs (batch, 256 frames, bands), labels (batch, longest), and frames, if the items have them
     "A batch; where a target has ended, its label is -100, which the loss passes over."
+    if isinstance(items, dict): return items  # of `Kept`, which puts them together itself
     frames = dict(frames=torch.stack([item["frames"] for item in items])) if "frames" in items[0] else {}
     return dict(inputs=torch.stack([item["inputs"] for item in items]),
                 labels=torch.from_numpy(pad_labels([item["ids"] for item in items]))) | frames
@@ -304,10 +310,11 @@ def add_lora(
 def plain(
     network: nn.Module, # with adapters or without
 ) -> MT3: # a copy without, on the CPU, ready to transcribe
-    "A network whose adapters have become part of its weights."
-    network = copy.deepcopy(network).cpu()
-    if hasattr(network, "merge_and_unload"): network = network.merge_and_unload()
-    return network.requires_grad_(True).eval()
+    "A network whose adapters have become part of its weights, and that nobody watches any more."
+    if hasattr(network, "merge_and_unload"): network = copy.deepcopy(network).merge_and_unload()
+    copied = MT3(copy.deepcopy(network.config))
+    copied.load_state_dict(network.state_dict())
+    return copied.eval()
 
 # %% ../nbs/reference/mt3_training.ipynb #849eeddf
 class Thinned(Mixtures):
@@ -604,13 +611,13 @@ def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator
     "Lightning's part of `fit`."
     c = module.train_config
     batches = c.batch*c.accumulate
+    gpu = torch.cuda.is_available() and accelerator != "cpu"
     loader = DataLoader(dataset, c.batch, sampler=_From(begun*batches, c.steps*batches), num_workers=c.workers,
                         drop_last=True, collate_fn=collate, prefetch_factor=4 if c.workers else None,
-                        worker_init_fn=_leave_to_parent)
+                        worker_init_fn=_leave_to_parent, pin_memory=gpu and c.workers > 0)
     best = ModelCheckpoint(folder, "best-{step}-{valid_loss:.5f}", monitor="valid_loss", save_top_k=c.keep,
                            save_weights_only=True, enable_version_counter=False)
     early = [EarlyStopping("valid_loss", patience=c.patience, check_on_train_epoch_end=False)] if c.patience else []
-    gpu = torch.cuda.is_available() and accelerator != "cpu"
     trainer = L.Trainer(
         max_steps=c.steps, accelerator=accelerator, devices=1,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
@@ -644,6 +651,69 @@ def save_network(
     try: network.save_pretrained(folder)
     finally:
         if shown: transformers_logging.enable_progress_bar()
+
+# %% ../nbs/reference/mt3_training.ipynb #8f57386b
+class Kept(Dataset):
+    "Segments that other processes make beside the training, kept on a device; each is heard many times, drawn from those that are ready."
+    def __init__(self,
+        dataset: TokenMixtures, # of whose items the first `count` are made
+        count: int,
+        *,
+        workers: int = 1, # processes that make them
+        device: str = "cpu", # where they are kept
+        least: int = 256, # how many have to be ready before the first is drawn
+        seed: int = 0,
+    ):
+        self.dataset, self.seed, self.ready, self.least, self.stopped = dataset, seed, 0, min(least, count), False
+        self.failed, self.device, self.lengths = None, device, np.zeros(count, int)
+        self.made = iter(DataLoader(_Heard(dataset), 8, sampler=range(count), num_workers=workers, collate_fn=_packed,
+                                    worker_init_fn=_leave_to_parent))            # the processes begin
+        self.store = dict(sound=torch.zeros(count, SEGMENT*HOP, dtype=torch.int16, device=device),
+                          labels=torch.full((count, dataset.max_length), -100, dtype=torch.int16, device=device))
+        if dataset.frames:
+            shape = count, 2, len(dataset.mixtures.instruments), PITCHES, SEGMENT
+            self.store["frames"] = torch.zeros(shape, dtype=torch.uint8, device=device)
+        threading.Thread(target=self._fill, daemon=True).start()
+
+    def _fill(self) -> None:
+        try:
+            for batch in self.made:
+                if self.stopped: break
+                end = self.ready + len(batch["sound"])
+                for name, kept in self.store.items(): kept[self.ready:end, ..., :batch[name].shape[-1]] = batch[name].to(self.device)
+                self.lengths[self.ready:end] = (batch["labels"] != -100).sum(1).numpy()
+                self.ready = end
+        except Exception as error: self.failed = error
+        self.made = None                                                        # the processes end
+
+    def stop(self) -> None:
+        "Make no more."
+        self.stopped = True
+
+    def __len__(self): return 1_000_000_000
+
+    def __getitems__(self, numbers: list[int]) -> dict:  # as `collate` makes it
+        while self.ready < self.least and not self.failed: time.sleep(0.05)
+        if self.failed: raise self.failed
+        chosen = np.random.default_rng([self.seed, numbers[0], 6]).integers(self.ready, size=len(numbers))
+        at, longest = torch.from_numpy(chosen).to(self.device), self.lengths[chosen].max()
+        sound = self.store["sound"][at].float()/2**15                            # (batch, samples)
+        batch = dict(inputs=log_mel(sound, self.dataset.config.num_mels)[:, :SEGMENT],
+                     labels=self.store["labels"][at, :longest].long())
+        return batch | (dict(frames=self.store["frames"][at].float()/255) if "frames" in self.store else {})
+
+class _Heard(Dataset):
+    "Items as sound."
+    def __init__(self, dataset: TokenMixtures): self.dataset = dataset
+    def __len__(self): return len(self.dataset)
+    def __getitem__(self, index: int) -> dict: return self.dataset.heard(index)
+
+def _packed(items: Sequence[dict]) -> dict:
+    "In as few bytes as they can be kept in."
+    sound = torch.stack([F.pad(item["sound"], (0, SEGMENT*HOP - len(item["sound"]))) for item in items])
+    packed = dict(sound=(sound.clamp(-1, 1)*(2**15 - 1)).round().short(),
+                  labels=torch.from_numpy(pad_labels([item["ids"] for item in items])).short())
+    return packed | (dict(frames=(torch.stack([item["frames"] for item in items])*255).round().byte()) if "frames" in items[0] else {})
 
 # %% ../nbs/reference/mt3_training.ipynb #dbf88ea7
 def segment_scores(

@@ -209,10 +209,10 @@ def fit(
         _forget_after(folder, begun)
     (folder / "config.json").write_text(json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
     L.seed_everything(c.seed + begun, verbose=False)
+    gpu = torch.cuda.is_available() and accelerator != "cpu"
     loader = DataLoader(dataset, c.batch, sampler=_From(begun * c.batch, c.steps * c.batch), num_workers=c.workers,
                         persistent_workers=False, prefetch_factor=4 if c.workers else None, drop_last=True,
-                        worker_init_fn=_leave_to_parent)
-    gpu = torch.cuda.is_available() and accelerator != "cpu"
+                        worker_init_fn=_leave_to_parent, pin_memory=gpu)
     trainer = L.Trainer(
         max_steps=c.steps, accelerator=accelerator, devices=1,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
