@@ -371,6 +371,8 @@ def note_bands(
 @network
 class NoteInformedRNN(HarmonicRNN):
     "A `HarmonicRNN` that is told the notes: their onsets, frames and velocities, as a frame-wise transcriber hears them."
+    doubt = 4.0                                                                 # of strangers, in use; see `separator.doubt`
+
     def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048, long: int = 8192,
                  hop: int = 512, **options):
         super().__init__(stems, **options)

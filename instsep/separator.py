@@ -20,10 +20,10 @@ from .inference import masks_in_windows, separate_waveform
 from .spectral import istft, stft
 
 # %% auto #0
-__all__ = ['CHANNELS', 'BANDS', 'LOWEST', 'OVERTONES', 'NETWORKS', 'ELSEWHERE', 'WEIGHTS', 'DEFAULT_MODEL', 'ConvUNet',
-           'PaperUNet', 'level', 'RepairedUNet', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'log_bands', 'HarmonicLayer',
-           'HarmonicRNN', 'network', 'SeparatorConfig', 'Separator', 'save_model', 'list_models', 'find_model',
-           'load_model']
+__all__ = ['CHANNELS', 'BANDS', 'LOWEST', 'OVERTONES', 'NETWORKS', 'ELSEWHERE', 'RARE', 'CERTAIN', 'NOBODY', 'FAINT', 'WEIGHTS',
+           'DEFAULT_MODEL', 'ConvUNet', 'PaperUNet', 'level', 'RepairedUNet', 'MaskRNN', 'DualPath', 'BandSplitRNN',
+           'log_bands', 'HarmonicLayer', 'HarmonicRNN', 'network', 'doubt', 'turn_down', 'SeparatorConfig', 'Separator',
+           'save_model', 'list_models', 'find_model', 'load_model']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -266,6 +266,35 @@ def network(cls):
 for _known in (RepairedUNet, MaskRNN, BandSplitRNN, HarmonicRNN): network(_known)
 ELSEWHERE = dict(NoteInformedRNN="instsep.frames")                              # networks that stand on more than this chapter
 
+# %% ../nbs/03_separator.ipynb #71f137cf
+RARE, CERTAIN = 0.3, 5.0  # from this share of the sound on strangers are believed; they are turned down by a factor of exp(5) at most
+NOBODY = 4.0              # and by exp(4) where it is known that there are none
+FAINT = 0.004             # in units of the level, 48 dB below it: bins that are softer stay as they are
+
+
+def doubt(
+    masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
+    magnitude: torch.Tensor,  # (batch, bins, frames)
+    power: float,
+) -> torch.Tensor:            # (batch,), natural logarithm of a factor
+    "By how much the residual's masks are to be turned down: the logarithm of `RARE` over its share of the energy, times `power`."
+    energy = magnitude.float().square()
+    share = (masks[:, -1] * energy).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-12)  # (batch,)
+    return (-power * (share / RARE).clamp_min(1e-9).log()).clamp(0, CERTAIN)
+
+
+def turn_down(
+    masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
+    magnitude: torch.Tensor,  # (batch, bins, frames), in units of its level
+    by: torch.Tensor,         # (batch,), natural logarithm of a factor
+) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
+    "The residual's masks, divided by a factor where it is not `FAINT`; what it loses is shared out."
+    energy, masks = magnitude.float().square(), masks.float()
+    heard = energy / (energy + FAINT ** 2)                                     # (batch, bins, frames), 0 to 1
+    rest = masks[:, -1] * torch.exp(-by.to(masks.device)[:, None, None] * heard)
+    masks = torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
+    return masks / masks.sum(1, keepdim=True).clamp_min(1e-9)
+
 # %% ../nbs/03_separator.ipynb #f2c382eb
 @dataclass
 class SeparatorConfig:
@@ -326,10 +355,15 @@ class Separator(nn.Module):
         bins = getattr(self.network, "wants_spectrum", 0)
         told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
         if told and self.players is not None: told = [self.network.read(told[0], self.players, self.strangers)]
-        masks = self.network(magnitude / level(magnitude), *told)
-        if self.players is None: return masks
-        masks = masks[:, self.players].float()
-        return torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)           # what others would get is residual
+        relative = magnitude / level(magnitude)
+        masks = self.network(relative, *told)
+        if self.players is not None:
+            masks = masks[:, self.players].float()
+            masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what others would get is residual
+        if self.network.training: return masks
+        if self.players is not None and not self.strangers: return turn_down(masks, relative, NOBODY * torch.ones(len(masks)))
+        power = getattr(self.network, "doubt", 0.0)
+        return turn_down(masks, relative, doubt(masks, magnitude, power)) if power else masks
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
