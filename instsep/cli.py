@@ -449,6 +449,8 @@ def _train_transcriber(
     freeze: str = Option(None, "--freeze", metavar="PARTS", help="Do not train encoder, encoder:0-5, decoder:0-5, "
                          "embeddings, head; several with commas."),
     lora: int = Option(None, "--lora", metavar="RANK", min=1, help="Train adapters of this rank, and freeze all else."),
+    widen: int = Option(None, "--widen", metavar="TIMES", min=1,
+                        help="Begin with so many times the widths of what is started from; for both."),
     minutes: float = Option(None, "--minutes", help="How long to train at most."),
     steps: int = Option(None, "--steps", min=1, help="How many steps to train at most; the preset says else."),
     batch: int = Option(None, "--batch", min=1, help="Segments of two seconds at once; 8, and 4 to fine-tune."),
@@ -468,6 +470,7 @@ def _train_transcriber(
     best so far, and the same command goes on.
     """
     folder, seen, teacher = _check_output(output), sys.stderr.isatty(), _teacher_of(network, init)
+    if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
     def say(line): typer.echo(line, err=True)
     from instsep.pieces import PieceBank
     if pieces: played = PieceBank.load(pieces)
@@ -477,7 +480,8 @@ def _train_transcriber(
     result = teacher.train_transcriber(
         network, folder, bank=_load_banks(bank), pieces=played, init=init, preset=preset, resume=resume, device=device,
         progress=seen, say=say, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
-        accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16, seed=seed, workers=workers)
+        accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16, seed=seed, workers=workers,
+        **(dict(widen=widen) if widen else {}))
     typer.echo(f"{folder}: {'stopped ' * result['stopped']}{teacher.summary(result)}; "
                f"instsep transcribe FILE -n {folder}")
     if result["stopped"]: raise KeyboardInterrupt

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,16 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .core import InstsepError, pick_device
-from .frames import FrameModel, FramesConfig, is_frames, note_targets, transcriber_of
+from .frames import FrameModel, FramesConfig, HarmonicNotes, NoteInformedRNN, is_frames, note_targets, transcriber_of
 from .mixtures import DRY, VARIED, Mixtures, balanced, bank_player
 from .notebank import NoteBank
 from .pieces import PieceBank
-from .separator import Separator, SeparatorConfig, level
+from .separator import HarmonicRNN, Separator, SeparatorConfig, level
 from .training import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule', 'train_transcriber',
-           'summary']
+__all__ = ['GROWS', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule', 'widen',
+           'train_transcriber', 'summary']
 
 # %% ../nbs/reference/note_training.ipynb #859a28d1
 class NoteMixtures(Dataset):
@@ -149,6 +150,50 @@ class BothModule(SeparatorModule):
         values = dict(valid_loss=stems + self.notes * said, valid_stems=stems, valid_notes=said)
         self.log_dict(values, batch_size=len(batch["stems"]))
 
+# %% ../nbs/reference/note_training.ipynb #5bdd12a4
+GROWS = "width", "hidden", "narrow", "summary", "head", "pitch_width", "pitch_hidden"
+
+
+def _grown(network: type, options: dict, times: int) -> dict:
+    "Options of a network with all widths multiplied, those that are not given too."
+    usual = {name: p.default for name, p in inspect.signature(network.__init__).parameters.items()}
+    return dict(options) | {name: times * options.get(name, usual[name]) for name in GROWS if name in usual}
+
+
+def _runs(name: str, dim: int, shape: tuple[int, ...], narrow: int) -> list[int]:
+    "Of which runs of units a dimension of a weight is made up, each of which is repeated as a whole."
+    size = shape[dim]
+    if dim == 0: return [size // 4] * 4 if ".time." in name or ".whole." in name else [size]  # an LSTM's gates
+    if ".back." in name or ".spread." in name or ".whole.weight_ih" in name: return [size // 2] * 2  # both ways; mean and maximum
+    if ".mix.0." in name: return [shape[0]] + [narrow] * ((size - shape[0]) // narrow)        # a band, and its neighbours
+    return [size // 3] * 3 if "gather." in name else [size]                                   # three bands of a pitch
+
+
+def widen(
+    separator: Separator,  # with a `HarmonicRNN` or a `NoteInformedRNN`
+    times: int = 2,        # so many units for one
+    *,
+    noise: float = 0.1,    # standard deviation of what is added to each matrix, as a share of its own
+    seed: int = 0,
+) -> Separator:
+    "A separator with all widths `times` as large, which says the same but for the noise (Chen et al. 2016)."
+    c, inside = separator.config, isinstance(separator.network, NoteInformedRNN)
+    options = _grown(HarmonicRNN, c.options, times)
+    if inside: options["notes"] = _grown(HarmonicNotes, c.options.get("notes") or {}, times)
+    new, generator = Separator(replace(c, options=options)), torch.Generator().manual_seed(seed)
+    weights = new.state_dict()
+    for name, weight in separator.state_dict().items():
+        part = separator.network.notes if ".notes." in name else separator.network
+        for dim, size in enumerate(shape := tuple(weight.shape)):
+            if size == weights[name].shape[dim]: continue
+            starts = np.cumsum([0, *_runs(name, dim, shape, part.trunk[0].narrow.out_features)])
+            units = np.concatenate([np.tile(np.arange(a, b), times) for a, b in zip(starts, starts[1:])])
+            weight = weight.index_select(dim, torch.from_numpy(units)) / (times if dim else 1)
+        if weight.ndim == 2: weight = weight + noise * weight.std() * torch.randn(weight.shape, generator=generator)
+        weights[name] = weight
+    new.load_state_dict(weights)
+    return new.train(separator.training)
+
 # %% ../nbs/reference/note_training.ipynb #e28f12f5
 class _Best(Callback):
     "Keeps the averaged weights in a folder whenever the validation loss is the lowest so far."
@@ -178,6 +223,7 @@ def train_transcriber(
     preset: str = "pretrain", # there is no other
     freeze: str | None = None,  # only MT3 has parts to freeze
     lora: int | None = None,    # and adapters
+    widen: int | None = None,   # for "both": so many times the widths of what it starts from
     resume: bool = True,      # go on with the run in `output`, if there is one
     device: str | None = None,  # cpu, cuda, mps; None: the best there is
     valid: int = 24,          # mixtures for validation
@@ -196,11 +242,12 @@ def train_transcriber(
     if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
     plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
+    if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
     if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
     plan.validate_every = min(plan.validate_every, plan.steps)
     torch.manual_seed(plan.seed)
     output, both = Path(output), network == "both"
-    module, taken = _start_both(model, plan, init) if both else _start(model, plan, init)
+    module, taken = _start_both(model, plan, init, widen or 1) if both else _start(model, plan, init)
     config, split, instances = module.model.config, pieces.split(), balanced(bank)
     for part in ("train", "valid"):
         if not split[part]: raise InstsepError(f"piece bank: has no pieces for {part}; take a larger one")
@@ -230,11 +277,12 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     return module, str(init or "trio") if taken else "nothing"
 
 
-def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[BothModule, str]:
+def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None, times: int = 1) -> tuple[BothModule, str]:
     "The same for a separator that is told the notes; with a configuration and nothing to start from, from scratch."
     if config and not init: return BothModule(config.at(22050), plan), "nothing"
     model = Separator.from_pretrained(init or "trio-informed").at(22050)
     if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: is not told the notes; start from trio-informed")
+    if times > 1: model = widen(model, times)
     module = BothModule(model.config, plan)
     for mine in (module.model, module.ema): mine.load_state_dict(model.state_dict())
     return module, str(init or "trio-informed")
