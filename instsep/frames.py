@@ -24,7 +24,8 @@ from .spectral import istft, stft
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'DEFAULT_TRANSCRIBER', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
            'note_targets', 'PickConfig', 'heard_together', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes',
-           'only_players', 'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN', 'transcriber_of']
+           'one_player', 'only_players', 'FrameTranscriber', 'is_frames', 'note_bands', 'NoteInformedRNN',
+           'transcriber_of']
 
 # %% ../nbs/reference/frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -47,9 +48,10 @@ class HarmonicNotes(nn.Module):
     "Logits of onset, frame and velocity for every instrument and pitch, after the trunk of a `HarmonicRNN`."
     def __init__(self, instruments: int, lowest: float, long: int = 4, width: int = 32, hidden: int = 20, narrow: int = 10,
                  summary: int = 48, layers: int = 3, used: int = 768, fold: int = 2, pitch_width: int = 48,
-                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64):
+                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64, solo: tuple[int, ...] = ()):
         super().__init__()
         self.instruments, self.used, self.long, self.fold = instruments, used, long, fold
+        self.solo = tuple(solo)                                                 # numbers of those who play one note at a time
         bands = log_bands(used, 24, lowest)                                     # (bands, used)
         place = 24 * math.log2(lowest / 5) + torch.arange(len(bands))           # as the separator counts its bands
         place = torch.stack([(2 * place / 173 - 1) ** k for k in (1, 2)], -1)[:, None]  # (bands, 1, 2)
@@ -82,6 +84,10 @@ class HarmonicNotes(nn.Module):
         y = self.head(self.pitches(self.gather(y)))                             # (batch, pitches, steps, ...)
         y = y.unflatten(-1, (len(KINDS), self.instruments, self.fold))
         return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames]             # (batch, kinds, instruments, pitches, frames)
+
+    def settle(self, logits: torch.Tensor) -> tuple[torch.Tensor, list[int | None]]:
+        "`one_player`, of those who play one note at a time."
+        return one_player(logits, self.solo)
 
 # %% ../nbs/reference/frames.ipynb #0701f8cc
 class FrameModel(nn.Module):
@@ -133,7 +139,7 @@ def note_targets(
 @dataclass
 class PickConfig:
     "What makes a note of what the network says. The onset's threshold was best on validation mixtures (`nbs/results/notes_thresholds.json`); the frame's lies between the best of two such sets."
-    onset: float = 0.25   # a peak of the onset's probability counts from here
+    onset: float = 0.3    # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
     sharpness: float = 2.0  # of the decision who plays a note, see `heard_together`; 1: each instrument is heard by itself
@@ -226,6 +232,30 @@ def pick_notes(
     picker.add(probability)
     return picker.finish()
 
+# %% ../nbs/reference/frames.ipynb #217929af
+def one_player(
+    logits: torch.Tensor,    # (batch, kinds, instruments and other, pitches, frames)
+    solo: tuple[int, ...],   # numbers of the instruments that play one note at a time
+    *,
+    together: float = 0.3,   # share of the frames of the one that sounds less in which both would have to sound, to be two
+    most: float = 2.0,       # strangers with so many times the instrument's notes are believed
+) -> tuple[torch.Tensor, list[int | None]]:  # the same shape; for each item of the batch, who was given what strangers seemed to play
+    "Where a solo instrument and strangers take turns and never play at once, the strangers' onsets and frames become its own."
+    owners: list[int | None] = [None] * len(logits)
+    if not solo: return logits, owners
+    said, logits = logits[:, :2].float().sigmoid(), logits.float().clone()      # (batch, 2, instruments and other, pitches, frames)
+    loudest, pitch = said[:, 1].max(2)                                          # (batch, instruments and other, frames)
+    sounds, notes = loudest > 0.5, said[:, 0].sum((2, 3))                       # notes: (batch, instruments and other)
+    for item in range(len(logits)):
+        for k in solo:
+            both = sounds[item, k] & sounds[item, -1] & (pitch[item, k] != pitch[item, -1])   # (frames,)
+            fewer = min(sounds[item, k].sum(), sounds[item, -1].sum())
+            if owners[item] is not None or both.sum() >= together * fewer.clamp_min(1) or notes[item, -1] >= most * notes[item, k]: continue
+            owners[item] = k
+            logits[item, :2, k] = (said[item, :, k] + said[item, :, -1]).clamp(1e-4, 1 - 1e-4).logit()
+            logits[item, :2, -1] = -9.2                                         # 1e-4 as a logit
+    return logits, owners
+
 # %% ../nbs/reference/frames.ipynb #8d58ed06
 def only_players(
     logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
@@ -279,7 +309,7 @@ class FrameTranscriber:
     def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         with in_16_bits(waveform.device): said = self.network(waveform[None])   # (1, kinds, instruments and other, pitches, frames)
-        if players is not None: said = only_players(said, players, strangers=False)
+        said = self.network.network.settle(said)[0] if players is None else only_players(said, players, strangers=False)
         return said[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(
@@ -382,6 +412,8 @@ class NoteInformedRNN(HarmonicRNN):
         self.register_buffer("where", note_bands(len(self.bands), LOWEST * sample_rate / n_fft), persistent=False)
         self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
         nn.init.zeros_(self.enter_notes.weight)                                 # at first it separates as if it were told nothing
+
+    only = staticmethod(only_players)
 
     def read(
         self,

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from .core import InstsepError, pick_device
 from .frames import FrameModel, FramesConfig, HarmonicNotes, NoteInformedRNN, is_frames, note_targets, transcriber_of
-from .mixtures import DRY, VARIED, Mixtures, balanced, bank_player
+from .mixtures import DRY, INSTRUMENTS, VARIED, Mixtures, balanced, bank_player
 from .notebank import NoteBank
 from .pieces import PieceBank
 from .separator import HarmonicRNN, Separator, SeparatorConfig, level
@@ -268,7 +268,10 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     "A transcriber with its first weights, and whose they are."
     known = FrameModel.from_pretrained(init) if is_frames(init or "trio") else None
     if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
-    config = known.config if known else config or FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
+    if not known and not config:
+        config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
+        config.options["solo"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].voices == 1]
+    config = known.config if known else config
     module = FramesModule(config, plan)
     if known: module.model.load_state_dict(known.state_dict())
     taken = known or start_from_separator(module.model, Separator.from_pretrained(init or "trio"))

@@ -287,12 +287,15 @@ def turn_down(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames), in units of its level
     by: torch.Tensor,         # (batch,), natural logarithm of a factor
+    owners: list[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
-    "The residual's masks, divided by a factor where it is not `FAINT`; what it loses is shared out."
+    "The residual's masks, divided by a factor where the sound is not `FAINT`; what it loses is shared out."
     energy, masks = magnitude.float().square(), masks.float()
     heard = energy / (energy + FAINT ** 2)                                     # (batch, bins, frames), 0 to 1
     rest = masks[:, -1] * torch.exp(-by.to(masks.device)[:, None, None] * heard)
-    masks = torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
+    lost, masks = masks[:, -1] - rest, torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
+    for item, owner in enumerate(owners):
+        if owner is not None: masks[item, owner] += lost[item]
     return masks / masks.sum(1, keepdim=True).clamp_min(1e-9)
 
 # %% ../nbs/03_separator.ipynb #f2c382eb
@@ -354,16 +357,27 @@ class Separator(nn.Module):
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
         bins = getattr(self.network, "wants_spectrum", 0)
         told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
-        if told and self.players is not None: told = [self.network.read(told[0], self.players, self.strangers)]
+        owners = [None] * len(spec)                                            # of what strangers seem to play
+        if told and not self.network.training:
+            said = self.network.read(told[0])                                  # logits of notes
+            settled, owners = self.network.notes.settle(said)
+            told = [settled if self.players is None else self.network.only(said, self.players, self.strangers)]
         relative = magnitude / level(magnitude)
         masks = self.network(relative, *told)
         if self.players is not None:
             masks = masks[:, self.players].float()
             masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what others would get is residual
         if self.network.training: return masks
-        if self.players is not None and not self.strangers: return turn_down(masks, relative, NOBODY * torch.ones(len(masks)))
+        if self.players is not None:
+            if self.strangers: return masks
+            owners = [self.players.index(k) if k in self.players else None for k in owners]
+            return turn_down(masks, relative, NOBODY * torch.ones(len(masks)), owners)
         power = getattr(self.network, "doubt", 0.0)
-        return turn_down(masks, relative, doubt(masks, magnitude, power)) if power else masks
+        if not power: return masks
+        by = doubt(masks, magnitude, power)
+        for item, owner in enumerate(owners):
+            if owner is not None: by[item] = NOBODY
+        return turn_down(masks, relative, by, owners)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
