@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .core import InstsepError, pick_device
-from .frames import FrameModel, FramesConfig, HarmonicNotes, NoteInformedRNN, is_frames, note_targets, transcriber_of
+from .frames import FrameModel, FramesConfig, HarmonicNotes, is_frames, note_targets, transcriber_of
 from .mixtures import DRY, INSTRUMENTS, VARIED, Mixtures, balanced, bank_player
 from .notebank import NoteBank
 from .pieces import PieceBank
@@ -177,7 +177,7 @@ def widen(
     seed: int = 0,
 ) -> Separator:
     "A separator with all widths `times` as large, which says the same but for the noise (Chen et al. 2016)."
-    c, inside = separator.config, isinstance(separator.network, NoteInformedRNN)
+    c, inside = separator.config, hasattr(separator.network, "notes")
     options = _grown(HarmonicRNN, c.options, times)
     if inside: options["notes"] = _grown(HarmonicNotes, c.options.get("notes") or {}, times)
     new, generator = Separator(replace(c, options=options)), torch.Generator().manual_seed(seed)
@@ -192,7 +192,7 @@ def widen(
         if weight.ndim == 2: weight = weight + noise * weight.std() * torch.randn(weight.shape, generator=generator)
         weights[name] = weight
     new.load_state_dict(weights)
-    return new.train(separator.training)
+    return new.train(separator.network.training)
 
 # %% ../nbs/reference/note_training.ipynb #e28f12f5
 class _Best(Callback):
