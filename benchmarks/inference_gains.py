@@ -234,7 +234,7 @@ def report(log: dict, path: Path) -> None:
 "Of which once" is what the first run takes longer: compiling, exporting, or just warming up. The SI-SDR compares with the
 stems of the first row. Shorter windows hear less of the piece, which is why theirs differ. What is kept: 16 bits, on processors
 that have instructions for them, and windows of 20 s, which cost little on the recordings of `separation.py` (`trio` +4.4 dB instead of +4.5,
-`trio-informed` +6.2 with either) and less memory wherever a recording is longer than a window (`separator_speed.md`).
+the `trio-informed` of that time +6.2 with either) and less memory wherever a recording is longer than a window (`separator_speed.md`).
 """
     path.write_text(text)
     print(text)

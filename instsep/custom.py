@@ -635,7 +635,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/reference/custom.ipynb #1201bb77
-BEGINNING = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in half the time
+BEGINNING = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in far less time
 
 
 def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", str | None]:
