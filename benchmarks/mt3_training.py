@@ -110,6 +110,7 @@ def table_row(name: str, row: dict) -> dict:
 
 
 def main():
+    global LOGS, TABLE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", required=True, help="a note bank with clarinets, guitars and pianos")
     parser.add_argument("--pieces", required=True, help="a piece bank")
@@ -134,7 +135,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    globals().update(LOGS=LOGS.with_name(args.name), TABLE=TABLE.with_name(args.name))
+    LOGS, TABLE = LOGS.with_name(args.name), TABLE.with_name(args.name)
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces)
     command = ["python benchmarks/mt3_training.py --bank BANK --pieces PIECES"]
     hidden = "bank", "pieces", "work", "bf16", "paper"

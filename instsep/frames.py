@@ -85,10 +85,6 @@ class HarmonicNotes(nn.Module):
         y = y.unflatten(-1, (len(KINDS), self.instruments, self.fold))
         return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames]             # (batch, kinds, instruments, pitches, frames)
 
-    def settle(self, logits: torch.Tensor) -> tuple[torch.Tensor, list[int | None]]:
-        "`one_player`, of those who play one note at a time."
-        return one_player(logits, self.solo)
-
 # %% ../nbs/reference/frames.ipynb #0701f8cc
 class FrameModel(nn.Module):
     "Sound in, logits out, for mixtures of any loudness."
@@ -309,7 +305,7 @@ class FrameTranscriber:
     def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         with in_16_bits(waveform.device): said = self.network(waveform[None])   # (1, kinds, instruments and other, pitches, frames)
-        said = self.network.network.settle(said)[0] if players is None else only_players(said, players, strangers=False)
+        said = one_player(said, self.network.network.solo)[0] if players is None else only_players(said, players, strangers=False)
         return said[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(
@@ -413,21 +409,27 @@ class NoteInformedRNN(HarmonicRNN):
         self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
         nn.init.zeros_(self.enter_notes.weight)                                 # at first it separates as if it were told nothing
 
-    only = staticmethod(only_players)
-
     def read(
         self,
-        spec: torch.Tensor,                # complex (batch, bins, frames), at the separator's frames
-        players: list[int] | None = None,  # which instruments play; None: any may
-        strangers: bool = True,            # may others play?
-    ) -> torch.Tensor:                     # (batch, kinds, instruments and other, pitches, frames)
-        "What the transcriber says, logits; where it is known who plays, all notes are theirs."
+        spec: torch.Tensor,  # complex (batch, bins, frames), at the separator's frames
+    ) -> torch.Tensor:       # (batch, kinds, instruments and other, pitches, frames)
+        "What the transcriber says, logits."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
         short, sharp = spec.abs(), stft(wave, self.long, self.hop)[:, :self.notes.used * self.notes.long].abs() * (2 / self.long)
         loudness = level(short)
-        said = self.notes(short / loudness, sharp / loudness)
-        return said if players is None else only_players(said, players, strangers)
+        return self.notes(short / loudness, sharp / loudness)
+
+    def listen(
+        self,
+        spec: torch.Tensor,                # as for `read`
+        players: list[int] | None = None,  # which instruments play; None: any may
+        strangers: bool = True,            # may others play?
+    ) -> tuple[torch.Tensor, list[int | None]]:  # as from `one_player`
+        "What the transcriber says, and whose the strangers' notes seem to be; where it is known who plays, all notes are theirs."
+        said = self.read(spec)
+        settled, owners = one_player(said, self.notes.solo)
+        return (settled if players is None else only_players(said, players, strangers)), owners
 
     def enter_bands(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:  # told: the spectrum, or what `read` said of it
         said = (self.read(told) if told.is_complex() else told).float().sigmoid()

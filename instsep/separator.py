@@ -292,7 +292,7 @@ def turn_down(
     "The residual's masks, divided by a factor where the sound is not `FAINT`; what it loses is shared out."
     energy, masks = magnitude.float().square(), masks.float()
     heard = energy / (energy + FAINT ** 2)                                     # (batch, bins, frames), 0 to 1
-    rest = masks[:, -1] * torch.exp(-by.to(masks.device)[:, None, None] * heard)
+    rest = masks[:, -1] * torch.exp(-by[:, None, None] * heard)
     lost, masks = masks[:, -1] - rest, torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
     for item, owner in enumerate(owners):
         if owner is not None: masks[item, owner] += lost[item]
@@ -358,25 +358,19 @@ class Separator(nn.Module):
         bins = getattr(self.network, "wants_spectrum", 0)
         told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
         owners = [None] * len(spec)                                            # of what strangers seem to play
-        if told and not self.network.training:
-            said = self.network.read(told[0])                                  # logits of notes
-            settled, owners = self.network.notes.settle(said)
-            told = [settled if self.players is None else self.network.only(said, self.players, self.strangers)]
+        if told and not self.network.training: told[0], owners = self.network.listen(told[0], self.players, self.strangers)
         relative = magnitude / level(magnitude)
         masks = self.network(relative, *told)
         if self.players is not None:
             masks = masks[:, self.players].float()
             masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what others would get is residual
-        if self.network.training: return masks
-        if self.players is not None:
-            if self.strangers: return masks
             owners = [self.players.index(k) if k in self.players else None for k in owners]
-            return turn_down(masks, relative, NOBODY * torch.ones(len(masks)), owners)
+        if self.network.training or self.players is not None and self.strangers: return masks
         power = getattr(self.network, "doubt", 0.0)
-        if not power: return masks
+        if self.players is None and not power: return masks
         by = doubt(masks, magnitude, power)
         for item, owner in enumerate(owners):
-            if owner is not None: by[item] = NOBODY
+            if owner is not None or self.players is not None: by[item] = NOBODY
         return turn_down(masks, relative, by, owners)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
