@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep.audio import mono_blocks
-from instsep.frames import DEFAULT_TRANSCRIBER, LOWEST_PITCH, PITCHES, FrameTranscriber, pick_notes
-from instsep.inference import masks_in_windows
+from instsep.sound.audio import mono_blocks
+from instsep.inference.registry import DEFAULT_TRANSCRIBER
+from instsep.frames import LOWEST_PITCH, PITCHES, FrameTranscriber, pick_notes
+from instsep.inference.windows import masks_in_windows
 from instsep.metrics import format_table, leakage_db, note_scores, si_sdr
 from instsep.mixtures import DEFAULT_AUGMENTATION, DRY
-from instsep.notes import Note
-from instsep.pieces import PieceBank
+from instsep.music.notes import Note
+from instsep.music.pieces import PieceBank
 from instsep.separator import Separator, SeparatorConfig
-from instsep.spectral import istft
+from instsep.sound.spectral import istft
 from transcription import (HEARD, PROGRAM, RATE, SHORT, UNHEARD, Item, _over, _write, family, pooled, recorded_items, scores,
                            soundfont_items, soundfonts)
 

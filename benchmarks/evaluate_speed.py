@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from instsep.audio import save
+from instsep.sound.audio import save
 from instsep.metrics import format_table
-from instsep.notes import Note, write_midi
+from instsep.music.notes import Note, write_midi
 
 STEMS = ("clarinet", "guitar", "piano")
 

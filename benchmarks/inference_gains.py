@@ -35,7 +35,7 @@ RESULTS = HERE / "results" / "inference_gains.json"
 
 def recording() -> np.ndarray: # (2, samples)
     "30 s of music."
-    from instsep.audio import load
+    from instsep.sound.audio import load
     waveform, _ = load(HERE.parent / "examples" / "trio.flac", sample_rate=RATE)
     waveform = np.resize(waveform[-1], RATE * SECONDS), np.resize(waveform[0], RATE * SECONDS)
     return np.stack([waveform[1], 0.8 * waveform[0]])
@@ -43,7 +43,7 @@ def recording() -> np.ndarray: # (2, samples)
 
 def separated(separator, mixture: np.ndarray, window: float = 30.0) -> np.ndarray: # (stems, 2, samples)
     "As `Separator.separate` does it, with the window to choose."
-    from instsep.inference import separate_stream
+    from instsep.inference.windows import separate_stream
     blocks = (mixture[:, start:start + 10 * RATE] for start in range(0, mixture.shape[1], 10 * RATE))
     return np.concatenate(list(separate_stream(separator, blocks, RATE, window=window)), axis=-1)
 

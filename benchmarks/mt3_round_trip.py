@@ -13,9 +13,9 @@ import platform
 import time
 from pathlib import Path
 
-from instsep.notes import Note
-from instsep.pieces import PieceBank
-from instsep.tokens import Codec, round_trip
+from instsep.music.notes import Note
+from instsep.music.pieces import PieceBank
+from instsep.music.tokens import Codec, round_trip
 
 RESULTS = Path(__file__).parent/"results"/"mt3_round_trip.json"
 

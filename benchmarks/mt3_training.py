@@ -26,11 +26,11 @@ import torch
 from instsep.core import atomic_path
 from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
-from instsep.mt3_training import (HOP, PRESETS, Kept, Shuffled, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
+from instsep.training.mt3 import (HOP, PRESETS, Kept, Shuffled, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
                                   collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
                                   segment_scores, time_tokens_as_positions)
-from instsep.notebank import NoteBank
-from instsep.pieces import PieceBank
+from instsep.sound.notebank import NoteBank
+from instsep.music.pieces import PieceBank
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOGS, TABLE = REPOSITORY/"nbs/results/mt3_training", REPOSITORY/"benchmarks/results/mt3_training"  # see --name

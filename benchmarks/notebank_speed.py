@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from instsep.notebank import NoteBank, record_soundfont, render
-from instsep.notes import Note
-from instsep.pieces import CLASSICAL_WORKS, PieceBank
-from instsep.soundfont import Synthesizer, default_soundfont
+from instsep.sound.notebank import NoteBank, record_soundfont, render
+from instsep.music.notes import Note
+from instsep.music.pieces import CLASSICAL_WORKS, PieceBank
+from instsep.sound.soundfont import Synthesizer, default_soundfont
 
 RATE, PROGRAMS = 44100, dict(clarinet=71, guitar=24, piano=0)
 
@@ -132,7 +132,7 @@ REMARKS = """
 - *Each note detuned* is what training does: no recording is used as it is, every one is read at its own speed.
 - What is left of the difference: while a key is held, the rounding of the recordings to 16 bits, and that a FluidSynth kept
   open does not repeat a note to the last bit (the piano). After it is let go, the bank lays a straight line in dB over the
-  held recording, where the soundfont also changes the tone; most on the guitar. `nbs/reference/notebank.ipynb` shows it
+  held recording, where the soundfont also changes the tone; most on the guitar. `nbs/reference/sound/notebank.ipynb` shows it
   note by note.
 
 Made by `OMP_NUM_THREADS=1 python benchmarks/notebank_speed.py --out benchmarks/results/notebank_speed`.

@@ -7,7 +7,7 @@ paper) and is scored on mixtures of unseen pieces, played on soundfonts heard in
 Results go to nbs/results/paper_unet.json, pictures and clips to nbs/results/paper_unet/. A trial that is in the JSON
 already is left as it is, so a run that was cut off goes on where it stopped; `--only NAME ...` chooses trials.
 `--depth` trains the paper's network with and without normalisation and only writes how much its deep half does.
-The bank is a `NoteBank` at 22050 Hz, see `instsep.notebank`.
+The bank is a `NoteBank` at 22050 Hz, see `instsep.sound.notebank`.
 """
 import argparse
 import json
@@ -20,15 +20,16 @@ import numpy as np
 import torch
 
 from instsep import __version__
-from instsep.audio import save
+from instsep.sound.audio import save
 from instsep.core import atomic_path
 from instsep.metrics import si_sdr, summarise
 from instsep.mixtures import DRY, Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
-from instsep.notebank import NoteBank
-from instsep.pieces import PieceBank
-from instsep.separator import NETWORKS, ConvUNet, level
-from instsep.spectral import istft, oracle, stft
-from instsep.training import spectral_loss
+from instsep.sound.notebank import NoteBank
+from instsep.music.pieces import PieceBank
+from instsep.inference.registry import find_network
+from instsep.separator import ConvUNet, level
+from instsep.sound.spectral import istft, oracle, stft
+from instsep.training.separator import spectral_loss
 
 SAMPLE_RATE, N_FFT, HOP, SECONDS = 22050, 4096, 1024, 2.5   # 2048 bins (and the Nyquist bin) of 5.4 Hz, 46 ms apart
 ITEMS, EPOCHS, BATCH, LEARNING_RATE, SEED = 160, 5, 2, 1e-3, 0
@@ -137,7 +138,7 @@ def build(trial):
     torch.manual_seed(SEED)
     if trial.network == "ConvUNet":
         return ConvUNet(len(STEMS), norm=trial.norm, **trial.options).to(memory_format=torch.channels_last)
-    return NETWORKS[trial.network](stems=len(STEMS), **trial.options)
+    return find_network(trial.network)(stems=len(STEMS), **trial.options)
 
 
 def depth(network, trial, mixture):

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from instsep.core import atomic_path
-from instsep.pieces import PieceBank
+from instsep.music.pieces import PieceBank
 
 RESULT = Path(__file__).parents[1] / "nbs/results/piece_bank.json"
 

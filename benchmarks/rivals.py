@@ -7,7 +7,7 @@ soundfont. Every row draws from them the same crops and mixes in the same order 
 item together, the other half take each stem from another item) and trains on one thread until `--seconds` of processor
 time are spent, the assembling of batches not counted. Each is then scored on mixtures of pieces not trained on, as
 `benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont that was heard in training, on one that was not, in
-rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz, see `instsep.notebank`.
+rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz, see `instsep.sound.notebank`.
 
 Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run that was
 cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the table again.
@@ -28,17 +28,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from instsep import __version__, separator
-from instsep.audio import resample
+from instsep import __version__, harmonic
+from instsep.sound.audio import resample
 from instsep.core import atomic_path
 from instsep.metrics import format_table, stem_scores
 from instsep.mixtures import Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
-from instsep.notebank import NoteBank
-from instsep.pieces import PieceBank
-from instsep.separator import HarmonicLayer, HarmonicRNN, Separator, SeparatorConfig, network
-from instsep.soundfont import default_soundfont, find_soundfonts
-from instsep.spectral import istft, oracle
-from instsep.training import SeparatorModule, TrainConfig, spectral_loss
+from instsep.sound.notebank import NoteBank
+from instsep.music.pieces import PieceBank
+from instsep.harmonic import HarmonicLayer, HarmonicRNN, _shifted
+from instsep.separator import Separator, SeparatorConfig, level
+from instsep.inference.registry import network
+from instsep.sound.soundfont import default_soundfont, find_soundfonts
+from instsep.sound.spectral import _extend, istft, oracle
+from instsep.training.separator import SeparatorModule, TrainConfig, spectral_loss
 from separation import HEARD, UNHEARD, recording_items, soundfont_items
 
 RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
@@ -162,7 +164,7 @@ class MMDenseNet(nn.Module):
         low, high = x.split(self.used // 2, 2)                                  # (batch, 1, used / 2, frames)
         bands = torch.cat([self.low(low), self.alike(self.high(high))], 2)      # (batch, channels, used, frames)
         x = self.last(self.join(torch.cat([bands, self.full(x)], 1)))[..., :frames]
-        return separator._extend(x.softmax(1), magnitude.shape[1])
+        return _extend(x.softmax(1), magnitude.shape[1])
 
 
 @network
@@ -185,7 +187,7 @@ class SmallHDemucs(nn.Module):
 class NoOvertones(HarmonicRNN):
     "HarmonicRNN whose bands hear their two neighbours and nothing at their harmonics."
     def __init__(self, stems: int, **options):
-        with patch.object(separator, "OVERTONES", ()): super().__init__(stems, **options)
+        with patch.object(harmonic, "OVERTONES", ()): super().__init__(stems, **options)
 
 
 class NoSummaryLayer(HarmonicLayer):
@@ -197,7 +199,7 @@ class NoSummaryLayer(HarmonicLayer):
     def forward(self, x):
         y = self.norm_mix(x)
         narrow = self.narrow(y)
-        x = x + self.mix(torch.cat([y, *(separator._shifted(narrow, shift) for shift in self.shifts)], -1))
+        x = x + self.mix(torch.cat([y, *(_shifted(narrow, shift) for shift in self.shifts)], -1))
         y = self.norm_time(x)
         return x + self.back(self.time(y.flatten(0, 1))[0].unflatten(0, y.shape[:2]))
 
@@ -206,7 +208,7 @@ class NoSummaryLayer(HarmonicLayer):
 class NoSummary(HarmonicRNN):
     "HarmonicRNN without the frame's summary."
     def __init__(self, stems: int, **options):
-        with patch.object(separator, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
+        with patch.object(harmonic, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
 
 
 # ---- ours, with something else in its head
@@ -435,7 +437,7 @@ def train(row, cache, budget):
     module = RivalModule(config, settings, row.loss)
     if hasattr(module.model.network, "prepare"):
         spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0] for k in range(32)])).abs()
-        for model in (module.model, module.ema): model.network.prepare(spec / separator.level(spec))
+        for model in (module.model, module.ema): model.network.prepare(spec / level(spec))
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     data, spent, step, losses, curve = [0.0], [0.0], 0, [], []

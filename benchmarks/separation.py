@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep.audio import load
+from instsep.sound.audio import load
 from instsep.metrics import format_table, stem_scores, summarise
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, soundfont_player
-from instsep.pieces import PieceBank
+from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
-from instsep.soundfont import default_soundfont, find_soundfonts
-from instsep.spectral import oracle
+from instsep.sound.soundfont import default_soundfont, find_soundfonts
+from instsep.sound.spectral import oracle
 
 HEARD, UNHEARD = "FluidR3_GM", "TimGM6mb"  # by name; the second stands for a soundfont no model of ours has heard
 

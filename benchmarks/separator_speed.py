@@ -31,7 +31,7 @@ LIGHTER = "trio"
 
 def write_noise(path, seconds):
     "Pink-ish stereo noise with a slow pulse, written block by block."
-    from instsep.audio import AudioWriter
+    from instsep.sound.audio import AudioWriter
     rng = np.random.default_rng(0)
     with AudioWriter(path, RATE, 2) as file:
         for second in range(seconds):
@@ -42,7 +42,7 @@ def write_noise(path, seconds):
 
 def ours(seconds, folder, model):
     "CPU seconds of a warm model, wall seconds until the first bytes of a stem."
-    from instsep.inference import separate_file
+    from instsep.files.separation import separate_file
     from instsep.separator import Separator
     write_noise(folder / "in.wav", seconds)
     write_noise(folder / "warm.wav", 5)
@@ -121,7 +121,7 @@ def main():
     if args.one: return one(*args.one, args.model)
     from instsep.core import atomic_path
     from instsep.metrics import format_table
-    from instsep.separator import DEFAULT_MODEL
+    from instsep.inference.registry import DEFAULT_MODEL
     rows = [measure("ours", label, args.model) for label in args.lengths]
     if (args.model or DEFAULT_MODEL) != LIGHTER: rows.append(measure(f"ours, {LIGHTER}", args.lengths[0], LIGHTER))
     rows += [measure(name, "30 s", args.model) for name in RIVALS]

@@ -30,17 +30,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep.audio import load, mono_blocks, save
+from instsep.sound.audio import load, mono_blocks, save
 from instsep.core import atomic_path
-from instsep.frames import DEFAULT_TRANSCRIBER, FrameTranscriber, PickConfig, note_targets, pick_notes
+from instsep.inference.registry import DEFAULT_TRANSCRIBER
+from instsep.frames import FrameTranscriber, PickConfig, note_targets, pick_notes
 from instsep.metrics import format_table, note_scores, note_scores_by_instrument
 from instsep.mixtures import DEFAULT_AUGMENTATION, INSTRUMENTS, Gain, Mixtures, soundfont_player
-from instsep.notes import Note, instrument_programs
-from instsep.pieces import PieceBank
+from instsep.music.notes import Note, instrument_programs
+from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
-from instsep.soundfont import default_soundfont, find_soundfonts
-from instsep.tokens import decode, encode, trim_overlaps
-from instsep.transcription import load_transcriber
+from instsep.sound.soundfont import default_soundfont, find_soundfonts
+from instsep.music.tokens import decode, encode, trim_overlaps
+from instsep.files.transcription import load_transcriber
 
 HEARD, UNHEARD, ALSO_HEARD = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; no model of ours has heard the second
 RATE, TRIO = 44100, ("clarinet", "guitar", "piano")

@@ -14,9 +14,9 @@ import numpy as np
 from instsep.core import atomic_path
 from instsep.metrics import si_sdr_improvement
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, soundfont_player
-from instsep.pieces import CLASSICAL_WORKS, PieceBank
+from instsep.music.pieces import CLASSICAL_WORKS, PieceBank
 from instsep.separator import Separator
-from instsep.soundfont import default_soundfont
+from instsep.sound.soundfont import default_soundfont
 from instsep.tunings import detuned
 
 TRIO, RATE, STEPS = ("clarinet", "guitar", "piano"), 22050, (0, 10, 25, 50, 75, 100)

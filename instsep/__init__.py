@@ -1,7 +1,11 @@
 "Take a recording of several instruments apart: one audio file for each instrument."
 __version__ = "0.1.0"
 
-_HOMES = dict(InstsepError="core", Separator="separator", list_models="separator")  # names at hand, imported when asked for
+from . import _moved  # old imports go on working
+
+_HOMES = dict(InstsepError="core", Separator="separator", list_models="inference.registry")  # names at hand, imported when asked for
+NETWORK_MODULES = dict(RepairedUNet="separator", MaskRNN="harmonic", BandSplitRNN="harmonic", HarmonicRNN="harmonic",
+                       NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
 
 
 def separate(path, model=None, device=None, *, instruments=None, mono=False, downmix=False, overlap=0.2, progress=False):
@@ -12,19 +16,20 @@ def separate(path, model=None, device=None, *, instruments=None, mono=False, dow
     known: who of them has no stem is in `residual`. More than two channels are refused unless `downmix` (to stereo) or `mono` is
     set. The stems and `residual` add up to the recording.
     """
-    from .inference import separate_recording
-    from .separator import DEFAULT_MODEL, Separator
+    from .inference.registry import DEFAULT_MODEL
+    from .inference.windows import separate_recording
+    from .separator import Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
     return separate_recording(separator.playing(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, progress=False):
-    """Write down what is played in a recording: a list of `instsep.notes.Note`, by onset, with `confidence` and `by_instrument()`.
+    """Write down what is played in a recording: a list of `instsep.music.notes.Note`, by onset, with `confidence` and `by_instrument()`.
 
     `path` is an audio file; `model` None (what comes with the package), a folder, a Hugging Face id, or a transcriber
     already loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play.
     """
-    from .transcription import load_transcriber
+    from .files.transcription import load_transcriber
     transcriber = model if callable(model) else load_transcriber(model, device=device)
     return transcriber(path, instruments=instruments, progress=progress)
 

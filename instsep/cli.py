@@ -60,7 +60,7 @@ def _recordings(
         except (OSError, RuntimeError) as error:  # too long, or a link to itself
             complaints.append(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
             continue
-        from instsep.inference import _comment_of
+        from instsep.files.separation import _comment_of
         audible = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()
                    and not any(part.startswith(".") for part in file.relative_to(path).parts)]
         inside = [file for file in audible if not _comment_of(file).startswith("instsep recording=")]
@@ -108,7 +108,7 @@ def _names(text: str | None, option: str = "--instruments") -> list[str] | None:
     return names or None
 
 def _list_models() -> None:
-    from instsep.separator import DEFAULT_MODEL, list_models
+    from instsep.inference.registry import DEFAULT_MODEL, list_models
     for name, config in list_models().items():
         default = " (used unless -n names another)" if name == DEFAULT_MODEL else ""
         typer.echo(f"{name}: {', '.join(config['instruments'])}{default}")
@@ -144,8 +144,9 @@ def _separate(
     if list_models: return _list_models()
     if not files: raise InstsepError("separate: no recordings given; name files or folders (instsep separate --help)")
     ext, subtype = _format(flac, mp3, float32, int24)
-    from instsep.inference import separate_file
-    from instsep.separator import DEFAULT_MODEL, Separator
+    from instsep.files.separation import separate_file
+    from instsep.inference.registry import DEFAULT_MODEL
+    from instsep.separator import Separator
     separator = Separator.from_pretrained(model or DEFAULT_MODEL, device).playing(_names(instruments))
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
@@ -212,7 +213,7 @@ def _told(result) -> str:
     return where
 
 def _separation_page(output: str, track: str, path: Path, done) -> None:
-    from instsep.report import write_separation_page
+    from instsep.evaluation.page import write_separation_page
     typer.echo(f"{path}: {write_separation_page(Path(output) / f'{track}.html', path, done.files)}")
 
 def _in_options(message: str) -> str:
@@ -243,7 +244,7 @@ def _pieces(
     quarters_per_minute: float = Option(100, "--quarters-per-minute", help="The tempo of scores that have none."),
 ):
     "Make a piece bank: real parts of hundreds of classical works from music21's corpus, or of your MIDI files."
-    from instsep.pieces import PieceBank
+    from instsep.music.pieces import PieceBank
     if quarters_per_minute <= 0: raise InstsepError(f"--quarters-per-minute {quarters_per_minute:g}: is no tempo")
     path = _check_output(output, ".npz")
     bank = PieceBank.from_folder(midi) if midi else PieceBank.from_music21(quarters_per_minute=quarters_per_minute)
@@ -261,13 +262,13 @@ def _chosen(text: str | None) -> list[str]:
 
 def _from_soundfont(soundfont, names: list[str], sample_rate: int, step: int, velocities: tuple[int, ...]):
     from instsep.mixtures import INSTRUMENTS
-    from instsep.notebank import record_soundfont
+    from instsep.sound.notebank import record_soundfont
     return record_soundfont(soundfont, {name: list(INSTRUMENTS[name].programs) for name in names},
                             pitches={name: (INSTRUMENTS[name].low, INSTRUMENTS[name].high) for name in names},
                             sample_rate=sample_rate, step=step, velocities=velocities, progress=sys.stderr.isatty())
 
 def _from_folder(argument: str, sample_rate: int):
-    from instsep.notebank import record_folder
+    from instsep.sound.notebank import record_folder
     folder, _, instrument = argument.rpartition("=")
     if not folder: raise InstsepError(f"--notes {argument}: say whose notes they are, FOLDER=INSTRUMENT")
     return record_folder(folder, _chosen(instrument)[0], sample_rate=sample_rate, progress=sys.stderr.isatty())
@@ -290,10 +291,10 @@ def _notebank(
     if not layers or not all(1 <= layer <= 127 for layer in layers):
         raise InstsepError(f"--velocities {velocities}: give numbers from 1 to 127, separated by commas")
     seen = sys.stderr.isatty()
-    from instsep.invent import INVENTORS, invent_bank, varied_bank
-    from instsep.notebank import NoteBank
+    from instsep.sound.invent import INVENTORS, invent_bank, varied_bank
+    from instsep.sound.notebank import NoteBank
     if not (soundfont or notes or invent):
-        from instsep.soundfont import find_soundfonts
+        from instsep.sound.soundfont import find_soundfonts
         soundfont = find_soundfonts()
     banks = [_from_soundfont(place, names, sample_rate, step, layers) for place in soundfont or ()]
     banks += [_from_folder(argument, sample_rate) for argument in notes or ()]
@@ -308,7 +309,7 @@ def _notebank(
 # %% ../nbs/reference/cli.ipynb #f0e05805
 def _load_banks(paths: list[str]):
     "One note bank out of several files."
-    from instsep.notebank import NoteBank
+    from instsep.sound.notebank import NoteBank
     banks = [NoteBank.load(path) for path in paths]
     if len(banks) == 1: return banks[0]
     rate = banks[0].sample_rate
@@ -344,7 +345,7 @@ def _render(
     _check_positive(seconds=seconds)
     if split not in ("train", "valid", "test"): raise InstsepError(f"--split {split}: is none of train, valid, test")
     from instsep.mixtures import DRY, render_dataset
-    from instsep.pieces import PieceBank
+    from instsep.music.pieces import PieceBank
     options = dict(seconds=seconds, seed=seed, **(dict(augmentation=DRY) if dry else {}))
     dataset = _mixtures(PieceBank.load(scores[0]).split()[split], _load_banks(notes), instruments, **options)
     numbers = range(start, start + count)
@@ -367,7 +368,7 @@ def _options_of(text: str) -> dict:
 
 def _show_instruments(wanted: bool) -> None:
     if wanted:
-        from instsep.custom import list_instruments
+        from instsep.training.own_instruments import list_instruments
         typer.echo(list_instruments())
         raise typer.Exit()
 
@@ -413,7 +414,7 @@ def _train_separator(
     banks = [_load_banks(bank)] if bank else []
     if banks and minutes is None and steps is None: steps = 5000
     batch = batch or (6 if steps or banks else 2)  # in a short time, many small steps
-    from instsep.custom import told, train_separator
+    from instsep.training.own_instruments import told, train_separator
     result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
                              stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
                              learning_rate=learning_rate, workers=workers, resume=resume, device=device,
@@ -425,12 +426,12 @@ def _train_separator(
 
 # %% ../nbs/reference/cli.ipynb #79064cb3
 # network -> module that teaches it
-TRANSCRIBERS = dict.fromkeys(("frames", "both"), "instsep.note_training") | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), "instsep.mt3_training")
+TRANSCRIBERS = dict.fromkeys(("frames", "both"), "instsep.training.frames") | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), "instsep.training.mt3")
 
 def _teacher_of(network: str | None, init: str | None):
     "The module that teaches a network; if none is named, the kind of the weights to start from."
     from instsep.frames import is_frames
-    from instsep.separator import list_models
+    from instsep.inference.registry import list_models
     if network is None: network = "frames" if init is None or init in list_models() or is_frames(init) else "mt3-tiny"
     if network not in TRANSCRIBERS:
         raise InstsepError(f"--network {network}: is not known; there are {', '.join(TRANSCRIBERS)}")
@@ -472,10 +473,10 @@ def _train_transcriber(
     folder, seen, teacher = _check_output(output), sys.stderr.isatty(), _teacher_of(network, init)
     if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
     def say(line): typer.echo(line, err=True)
-    from instsep.pieces import PieceBank
+    from instsep.music.pieces import PieceBank
     if pieces: played = PieceBank.load(pieces)
     else:
-        from instsep.custom import cached_pieces
+        from instsep.training.own_instruments import cached_pieces
         played = cached_pieces(quick=False, say=say, progress=seen)
     result = teacher.train_transcriber(
         network, folder, bank=_load_banks(bank), pieces=played, init=init, preset=preset, resume=resume, device=device,
@@ -505,7 +506,7 @@ def _transcribe(
     overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
 ):
     "Write down what is played: FOLDER/{track}.mid, with one track for each instrument."
-    from instsep.transcription import check_options, load_transcriber, transcribe_file
+    from instsep.files.transcription import check_options, load_transcriber, transcribe_file
     options = dict(instruments=_names(instruments), overlap=overlap, stems=stems, soundfont=soundfont, plot=plot)
     check_options(**options)
     transcriber = load_transcriber(model, device=device, batch_size=batch_size)
@@ -532,7 +533,7 @@ def _heard(done) -> str:
     return f"{counts} -> {done.files[0]}" if counts else "no notes found"
 
 def _transcription_page(output: str, track: str, path: Path, done) -> None:
-    from instsep.report import write_transcription_page
+    from instsep.evaluation.page import write_transcription_page
     typer.echo(f"{path}: {write_transcription_page(Path(output) / f'{track}.html', path, done.files)}")
 
 # %% ../nbs/reference/cli.ipynb #c61b2ced
@@ -555,7 +556,8 @@ def _evaluate(
         if path: _check_output(path, suffix)
     from instsep.errors import instrument_of
     instrument_of(granularity)  # a wrong name is said before the work begins
-    from instsep.report import aligned, evaluate_folders, write_csv, write_evaluation_page, write_json
+    from instsep.evaluation.report import aligned, evaluate_folders, write_csv, write_json
+    from instsep.evaluation.page import write_evaluation_page
     result = evaluate_folders(reference, estimate, granularity=granularity)
     for line in result.notices + result.failed: _complain(line)
     for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")

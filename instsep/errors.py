@@ -10,7 +10,7 @@ from typing import Callable, Hashable, Iterable, Sequence
 import numpy as np
 from .core import InstsepError
 from .metrics import GRANULARITIES, match_notes
-from .notes import PROGRAM_NAMES, Note
+from .music.notes import PROGRAM_NAMES, Note
 
 # %% auto #0
 __all__ = ['FOUND', 'PAIRED', 'UNHEARD', 'EXTRA', 'CLASSES', 'REGISTERS', 'LOUDNESS', 'DURATIONS', 'RED', 'BLUE', 'ROLES',
@@ -500,7 +500,7 @@ def explore(
     import ipywidgets as widgets
     import matplotlib.pyplot as plt
     from IPython.display import display
-    from instsep.audio import play
+    from instsep.sound.audio import play
     judged = {name: judge_notes(item.reference, item.estimate, granularity=granularity) for name, item in items.items()}
     rows = {name: error_rows(item.reference, item.estimate, judged[name], granularity=granularity)
             for name, item in items.items()}

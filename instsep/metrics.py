@@ -10,7 +10,7 @@ __all__ = ['CEIL_DB', 'FLOOR_DB', 'NOT_STEMS', 'GRANULARITIES', 'sdr', 'si_sdr',
 from typing import Callable, Hashable, Iterable
 import numpy as np
 from .core import InstsepError
-from .notes import Note, piano_roll
+from .music.notes import Note, piano_roll
 
 # %% ../nbs/reference/metrics.ipynb #07e210f8
 CEIL_DB, FLOOR_DB = 100.0, -100.0

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .core import InstsepError, atomic_path
-from .notebank import NoteBank, render
+from .sound.notebank import NoteBank, render
 
 # %% auto #0
 __all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'VARIED', 'DRY', 'Instrument', 'register', 'cut', 'melody', 'fit',
@@ -147,7 +147,7 @@ class Score:
 
     def to_notes(self) -> list:
         "All notes that sound within the mixture, as `notes.Note`s from 0 to its end."
-        from instsep.notes import Note
+        from instsep.music.notes import Note
         return [Note(max(float(on), 0.0), min(float(off), self.seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), self.program(name))
                 for name, notes in self.parts.items() for on, off, pitch, velocity in notes
                 if min(off, self.seconds) - max(on, 0.0) > 0.005]
@@ -220,9 +220,9 @@ def bank_player(
 
 # %% ../nbs/02_synthetic_data.ipynb #952f109f
 def _play_on_soundfont(soundfont, sample_rate, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
-    from instsep.audio import resample
-    from instsep.notes import Note
-    from instsep.soundfont import synthesize
+    from instsep.sound.audio import resample
+    from instsep.music.notes import Note
+    from instsep.sound.soundfont import synthesize
     count = int(seconds * sample_rate)
     if not len(notes): return np.zeros(count, np.float32)
     early = min(0.0, notes[:, 0].min())                   # notes already sounding when the window begins
@@ -452,7 +452,7 @@ def _write_flac(path: Path, steps: np.ndarray, sample_rate: int) -> None:
 
 def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     "Write one item's folder under a temporary name, then give it its own."
-    from instsep.notes import write_midi
+    from instsep.music.notes import write_midi
     score, stems = dataset.item(index)
     target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}"
     shutil.rmtree(temporary, ignore_errors=True)   # of a run that was stopped

@@ -30,8 +30,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from .core import InstsepError, pick_device
-from .notes import DRUMS, Note, Transcription, instrument_programs
-from .tokens import END, PAD, Codec, NoteDecoder, crop
+from .music.notes import DRUMS, Note, Transcription, instrument_programs
+from .music.tokens import END, PAD, Codec, NoteDecoder, crop
 
 # %% ../nbs/04_mt3.ipynb #c74009ce
 @lru_cache(maxsize=64)
@@ -700,7 +700,7 @@ class Transcriber:
         config, codec = self.network.config, self.codec
         processors = [InstrumentMask(instruments, codec, config.vocab_size)] if instruments else []
         overlap_frames = round(overlap*config.segment_frames/2)*2
-        from instsep.audio import mono_blocks  # a training needs no sound files
+        from instsep.sound.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, SAMPLE_RATE)
         windows = _windows(blocks, config.segment_frames, overlap_frames)
         step = (config.segment_frames - overlap_frames)*HOP

@@ -5,25 +5,21 @@
 # %% ../nbs/03_separator.ipynb #b102c690
 from __future__ import annotations
 
-import json
-import math
-from importlib import import_module
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-from .core import InstsepError, atomic_path, pick_device
-from .inference import masks_in_windows, separate_waveform
-from .spectral import istft, stft
+from ._moved import forward
+from .core import InstsepError, pick_device
+from .inference.registry import DEFAULT_MODEL, find_network, list_models, load_model, network, save_model
+from .inference.windows import masks_in_windows, separate_waveform
+from .sound.spectral import _extend, istft, stft
 
 # %% auto #0
-__all__ = ['CHANNELS', 'BANDS', 'LOWEST', 'OVERTONES', 'NETWORKS', 'ELSEWHERE', 'RARE', 'CERTAIN', 'NOBODY', 'FAINT', 'WEIGHTS',
-           'DEFAULT_MODEL', 'ConvUNet', 'PaperUNet', 'level', 'RepairedUNet', 'MaskRNN', 'DualPath', 'BandSplitRNN',
-           'log_bands', 'HarmonicLayer', 'HarmonicRNN', 'network', 'doubt', 'turn_down', 'SeparatorConfig', 'Separator',
-           'save_model', 'list_models', 'find_model', 'load_model']
+__all__ = ['CHANNELS', 'RARE', 'CERTAIN', 'NOBODY', 'FAINT', 'ConvUNet', 'PaperUNet', 'level', 'RepairedUNet', 'doubt',
+           'turn_down', 'SeparatorConfig', 'Separator']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -79,6 +75,7 @@ def level(
     return (smooth(power) / smooth(torch.ones_like(power))).sqrt().clamp_min(1e-4)
 
 # %% ../nbs/03_separator.ipynb #f3f2a4f4
+@network
 class RepairedUNet(nn.Module):
     "The same convolutions, made to separate: log magnitudes in, normalised inside, masks out."
     def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS, used: int = 2048):
@@ -90,181 +87,6 @@ class RepairedUNet(nn.Module):
         used = min(self.used, magnitude.shape[1] // self.multiple * self.multiple)
         x = self.body(torch.log1p(100 * magnitude[:, :used]))                   # (batch, stems, used, frames)
         return _extend(x.softmax(1), magnitude.shape[1])
-
-# %% ../nbs/03_separator.ipynb #dd91e7a5
-def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
-    "(..., used, frames) -> (..., bins, frames): above what a network looks at, the mean mask of its topmost eighth."
-    used = masks.shape[-2]
-    if used >= bins: return masks[..., :bins, :]
-    top = masks[..., -(used // 8):, :].mean(-2, keepdim=True)
-    return torch.cat([masks, top.expand(*masks.shape[:-2], bins - used, masks.shape[-1])], -2)
-
-# %% ../nbs/03_separator.ipynb #461d614d
-class MaskRNN(nn.Module):
-    "Masks for all stems from one recurrent network over whole frames, after Open-Unmix (Stöter et al. 2019)."
-    def __init__(self, stems: int, used: int = 768, hidden: int = 384, layers: int = 2):
-        super().__init__()
-        self.used, self.stems = used, stems
-        self.squeeze = nn.Sequential(nn.Linear(used, hidden), nn.LayerNorm(hidden), nn.Tanh())
-        self.recur = nn.LSTM(hidden, hidden // 2, layers, batch_first=True, bidirectional=True,
-                             dropout=0.1 if layers > 1 else 0)
-        self.head = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, stems * used))
-
-    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
-        x = torch.log1p(100 * magnitude[:, :self.used]).transpose(1, 2)          # (batch, frames, used)
-        x = self.squeeze(x)                                                     # (batch, frames, hidden)
-        x = self.head(torch.cat([x, self.recur(x)[0]], -1))                     # (batch, frames, stems * used)
-        x = x.unflatten(-1, (self.stems, self.used)).permute(0, 2, 3, 1)        # (batch, stems, used, frames)
-        return _extend(x.softmax(1), magnitude.shape[1])
-
-# %% ../nbs/03_separator.ipynb #ae9530c0
-BANDS = (8,) * 6 + (12,) * 8 + (24,) * 6 + (56,) * 5 + (100,) * 2  # bins of 10.8 Hz, up to 0.5, 1.6, 3.1, 6.1, 8.3 kHz
-
-
-class DualPath(nn.Module):
-    "A recurrent pass along time, the same for every band, then one along the bands, the same for every frame."
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.recurs = nn.ModuleList(nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for _ in range(2))
-        self.backs = nn.ModuleList(nn.Linear(2 * hidden, width) for _ in range(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, frames, width), both ways
-        for norm, recur, back in zip(self.norms, self.recurs, self.backs):
-            batch, rows, steps, width = x.shape
-            y = recur(norm(x).reshape(batch * rows, steps, width))[0]           # (batch * rows, steps, 2 * hidden)
-            x = (x + back(y).reshape(batch, rows, steps, width)).transpose(1, 2)  # (batch, steps, rows, width)
-        return x
-
-
-class BandSplitRNN(nn.Module):
-    "Masks from a spectrogram cut into bands, each heard by the same recurrent networks, after Luo and Yu (2023)."
-    def __init__(self, stems: int, width: int = 56, hidden: int = 56, layers: int = 3,
-                 bands: tuple[int, ...] = BANDS, head: int = 112, fold: int = 2):
-        super().__init__()
-        self.stems, self.bands, self.fold = stems, tuple(bands), fold  # `fold` frames make one step
-        self.squeeze = nn.ModuleList(nn.Sequential(nn.Linear(fold * b, width), nn.LayerNorm(width)) for b in bands)
-        self.trunk = nn.Sequential(*(DualPath(width, hidden) for _ in range(layers)))
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width + fold * b), nn.Linear(width + fold * b, head), nn.Tanh(),
-                          nn.Linear(head, stems * fold * b)) for b in bands)
-
-    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
-        frames = magnitude.shape[-1]
-        x = nn.functional.pad(magnitude[:, :sum(self.bands)], (0, -frames % self.fold))
-        x = torch.log1p(100 * x).unflatten(2, (-1, self.fold)).permute(0, 2, 3, 1)    # (batch, steps, fold, used)
-        x = [band.flatten(2) for band in x.split(self.bands, -1)]                     # each (batch, steps, fold * band)
-        y = torch.stack([squeeze(band) for squeeze, band in zip(self.squeeze, x)], 1)  # (batch, bands, steps, width)
-        y = self.trunk(y)                                                             # (batch, bands, steps, width)
-        masks = [head(torch.cat([y[:, i], x[i]], -1)).unflatten(-1, (self.stems, self.fold, -1))
-                 for i, head in enumerate(self.heads)]                    # each (batch, steps, stems, fold, band)
-        masks = torch.cat(masks, -1).permute(0, 2, 4, 1, 3).flatten(3)[..., :frames]  # (batch, stems, used, frames)
-        return _extend(masks.softmax(1), magnitude.shape[1])
-
-# %% ../nbs/03_separator.ipynb #4081fa1d
-LOWEST = 5.0                                                                    # of the bands, in bins: 54 Hz where a bin is 10.8 Hz
-OVERTONES = (1/6, 1/5, 1/4, 1/3, 1/2, 2/3, 3/2, 2, 3, 4, 5, 6)                  # where partials of the same note may be
-
-
-def log_bands(
-    used: int,        # bins
-    per_octave: int,  # bands
-    lowest: float = LOWEST,  # in bins
-) -> torch.Tensor:    # (bands, used), each row's sum is 1
-    "A matrix from bins, evenly spaced in frequency, to bands, evenly spaced in its logarithm: triangles a band or a bin wide."
-    centre = lowest * 2 ** (torch.arange(int(per_octave * math.log2(used / lowest))) / per_octave)     # (bands,), in bins
-    width = (centre * (2 ** (1 / per_octave) - 1)).clamp_min(1.0)
-    weight = (1 - (torch.arange(used) - centre[:, None]).abs() / width[:, None]).clamp_min(0)
-    return weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
-
-# %% ../nbs/03_separator.ipynb #0414f6ef
-def _shifted(
-    x: torch.Tensor,  # (batch, bands, ...)
-    bands: int,       # how far up to look; below zero: down
-) -> torch.Tensor:    # (batch, bands, ...)
-    "At every band, what is `bands` above it; zeros beyond the ends."
-    out = torch.zeros_like(x)
-    if bands > 0: out[:, :-bands] = x[:, bands:]
-    else: out[:, -bands:] = x[:, :bands]
-    return out
-
-
-class HarmonicLayer(nn.Module):
-    "Mixes every band with those at its harmonics, then listens along time; all bands with the same weights."
-    def __init__(self, width: int, hidden: int, narrow: int, summary: int, per_octave: int):
-        super().__init__()
-        self.shifts = [*(round(per_octave * math.log2(ratio)) for ratio in OVERTONES), -1, 1]
-        self.norm_mix, self.narrow = nn.LayerNorm(width), nn.Linear(width, narrow)
-        self.mix = nn.Sequential(nn.Linear(width + narrow * len(self.shifts), width), nn.GELU(), nn.Linear(width, width))
-        self.norm_time = nn.LayerNorm(width)
-        self.time = nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
-        self.back = nn.Linear(2 * hidden, width)
-        self.pool, self.spread = nn.Linear(width, summary), nn.Linear(summary, width)
-        self.whole = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width), both ways
-        y = self.norm_mix(x)
-        narrow = self.narrow(y)                                                 # (batch, bands, steps, narrow)
-        x = x + self.mix(torch.cat([y, *(_shifted(narrow, shift) for shift in self.shifts)], -1))
-        y = self.norm_time(x)
-        heard = self.time(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])         # (batch, bands, steps, 2 * hidden)
-        pooled = self.pool(y).relu()                                            # (batch, bands, steps, summary)
-        whole = self.whole(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
-        return x + self.back(heard) + self.spread(whole)[:, None]
-
-# %% ../nbs/03_separator.ipynb #ec52b023
-class HarmonicRNN(nn.Module):
-    "Masks from a spectrogram on a logarithmic frequency axis, where every pitch is heard by the same recurrent networks."
-    bears_16_bits = True                                                        # in use; see `in_16_bits`
-
-    def __init__(self, stems: int, width: int = 32, hidden: int = 20, narrow: int = 10, summary: int = 48, layers: int = 3,
-                 per_octave: int = 24, used: int = 768, fold: int = 2, head: int = 48):
-        super().__init__()
-        self.stems, self.used, self.fold = stems, used, fold                    # `fold` frames make one step
-        bands = log_bands(used, per_octave)                                     # (bands, used)
-        nearest = per_octave * torch.log2(torch.arange(used).clamp_min(1) / LOWEST)
-        position = lambda count: torch.stack([torch.linspace(-1, 1, count) ** k for k in (1, 2)], -1)[:, None]  # (count, 1, 2)
-        for name, value in dict(bands=bands, nearest=nearest.round().long().clamp(0, len(bands) - 1),
-                                of_band=position(len(bands)), of_bin=position(used)).items():
-            self.register_buffer(name, value, persistent=False)
-        self.enter = nn.Linear(3 * fold + 2, width)
-        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, narrow, summary, per_octave) for _ in range(layers)))
-        self.norm, self.coarse = nn.LayerNorm(width), nn.Linear(width, head)
-        self.fine = nn.Linear(5 * fold + 2, head)
-        self.head = nn.Sequential(nn.GELU(), nn.Linear(head, stems * fold))
-
-    def enter_bands(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
-        return self.enter(y)
-
-    def forward(self, magnitude: torch.Tensor, *told) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
-        frames = magnitude.shape[-1]
-        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.used], (0, -frames % self.fold)))
-        x = x.unflatten(2, (-1, self.fold))                                     # (batch, used, steps, fold)
-        batch, _, steps, _ = x.shape
-        y = torch.einsum("bu,nusf->nbsf", self.bands, x)                        # (batch, bands, steps, fold)
-        slope = y[:, 1:] - y[:, :-1]                                            # against the bands below and above
-        below, above = (nn.functional.pad(slope, (0, 0, 0, 0, *ends)) for ends in ((1, 0), (0, 1)))
-        y = self.enter_bands(torch.cat([y, above, below, self.of_band.expand(batch, -1, steps, -1)], -1), *told)
-        y = self.coarse(self.norm(self.trunk(y)))                               # (batch, bands, steps, head)
-        near = nn.functional.pad(x, (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).flatten(3)      # (batch, used, steps, fold * 5)
-        near = torch.cat([near, self.of_bin.expand(batch, -1, steps, -1)], -1)
-        masks = torch.cat([self.head(self.fine(near[:, bins]) + y.index_select(1, self.nearest[bins]))
-                           for bins in torch.arange(self.used).split(128)], 1)  # a part of the bins at a time saves memory
-        masks = masks.unflatten(-1, (self.stems, self.fold)).permute(0, 3, 1, 2, 4).flatten(3)[..., :frames]
-        return _extend(masks.softmax(1), magnitude.shape[1])
-
-# %% ../nbs/03_separator.ipynb #70aeabb8
-NETWORKS: dict[str, type] = {}
-
-
-def network(cls):
-    "Make a network known by its class name, so that a configuration can ask for it. It maps magnitudes to masks."
-    NETWORKS[cls.__name__] = cls
-    return cls
-
-
-for _known in (RepairedUNet, MaskRNN, BandSplitRNN, HarmonicRNN): network(_known)
-ELSEWHERE = dict(NoteInformedRNN="instsep.frames")                              # networks that stand on more than this chapter
 
 # %% ../nbs/03_separator.ipynb #71f137cf
 RARE, CERTAIN = 0.3, 5.0  # from this share of the sound on strangers are believed; they are turned down by a factor of exp(5) at most
@@ -303,7 +125,7 @@ def turn_down(
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
     instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")   # one stem each; what is none of them is `residual`
-    network: str = "BandSplitRNN"                                     # a name in `NETWORKS`
+    network: str = "BandSplitRNN"                                     # its name, see `network`
     options: dict = field(default_factory=dict)                       # of the network
     sample_rate: int = 44100                                          # Hz
     n_fft: int = 4096                                                 # samples in a frame: 93 ms
@@ -321,7 +143,7 @@ class SeparatorConfig:
 
 def _of_one_kind(instrument: str | int, known: tuple[str, ...]) -> list[int]:
     "Which of the known names stand for one of the General MIDI programs that this one stands for."
-    from instsep.notes import instrument_programs
+    from instsep.music.notes import instrument_programs
     wanted, kinds = set(instrument_programs(instrument)), []
     for name in known:
         try: kinds.append(set(instrument_programs(name)))
@@ -336,12 +158,8 @@ class Separator(nn.Module):
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
-        if config.network in ELSEWHERE:
-            NETWORKS.setdefault(config.network, getattr(import_module(ELSEWHERE[config.network]), config.network))
-        if config.network not in NETWORKS:
-            raise InstsepError(f"separator: no network called {config.network}; there are {', '.join(NETWORKS)}")
         self.config = config
-        self.network = NETWORKS[config.network](stems=len(config.instruments) + 1, **config.options)
+        self.network = find_network(config.network)(stems=len(config.instruments) + 1, **config.options)
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -426,28 +244,6 @@ class Separator(nn.Module):
         return self if sample_rate == self.config.sample_rate else self._with(self.config.at(sample_rate))
 
 # %% ../nbs/03_separator.ipynb #c2281551
-def save_model(
-    folder: str | Path,      # made if it is not there
-    network: nn.Module,
-    config: dict,            # all that is needed to build it
-    *,
-    half: bool = True,       # weights in 16 bits
-):
-    "Write `config.json` and `model.safetensors` into `folder`."
-    from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    def stored(weights):
-        if not half or not weights.is_floating_point(): return weights
-        small = weights.to(torch.float16)
-        return weights if (small.isinf() & weights.isfinite()).any() else small     # too large for 16 bits
-    tensors = {name: stored(weights.detach().cpu()).contiguous() for name, weights in network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as tmp:
-        save_file(tensors, str(tmp))
-        Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
-    with atomic_path(folder / "config.json") as tmp: tmp.write_text(json.dumps(config, indent=1))
-
-
 def _save_pretrained(
     self,
     folder: str | Path,         # made if it is not there
@@ -462,51 +258,6 @@ def _save_pretrained(
 Separator.save_pretrained = _save_pretrained
 
 # %% ../nbs/03_separator.ipynb #6ca6aa46
-WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../instsep/weights")
-DEFAULT_MODEL = "trio-informed"
-
-
-def list_models() -> dict[str, dict]:
-    "Names of the models that come with the package, and their configurations."
-    configs = {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
-    return {name: config for name, config in configs.items() if "network" in config}     # those of transcribers have none
-
-
-def find_model(name: str) -> Path:
-    "A folder with `config.json` and `model.safetensors`: the user's, the package's, or from the Hugging Face hub."
-    for folder in (Path(name), WEIGHTS / name):
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file(): return folder
-    if name.count("/") != 1 or Path(name).exists():
-        raise InstsepError(f"model {name}: no folder with config.json and model.safetensors, "
-                           f"and not one of {', '.join(list_models())}")
-    try:
-        from huggingface_hub import snapshot_download
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except Exception as e:
-        raise InstsepError(f"model {name}: not in the package and not to be had from the hub ({type(e).__name__}); "
-                           "check the name or the connection") from e
-
-
-def load_model(
-    name: str | Path,                       # as `find_model` takes it
-    build,                                  # a function: configuration (dict, without card) -> module with a `network`
-    kind: str,                              # what the folder should be one of, for the error
-) -> nn.Module:
-    "What `build` makes of a folder's configuration, with its weights; `InstsepError` where they do not fit."
-    from safetensors.torch import load_file
-    folder = find_model(str(name))
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        config.pop("card", None)
-        module = build({**config, "instruments": tuple(config["instruments"])})
-        module.network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                        for k, v in load_file(folder / "model.safetensors").items()})
-    except InstsepError: raise
-    except Exception as e:
-        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s folder?") from e
-    return module.eval()
-
-
 def _from_pretrained(
     name: str | Path = DEFAULT_MODEL,            # of `list_models()`, a folder, or an id on the Hugging Face hub
     device: str | torch.device | None = "cpu",   # "cpu", "cuda", "mps"; "auto" or None: the best there is
@@ -520,3 +271,6 @@ def _from_pretrained(
 
 
 Separator.from_pretrained = staticmethod(_from_pretrained)
+
+# %% ../nbs/03_separator.ipynb #357fbc5a
+__getattr__ = forward("separator")  # names that used to be here

@@ -33,6 +33,6 @@ def detuned(
     cents: float,  # up, or down if negative
 ) -> np.ndarray:  # float32 [shape=(channels, other samples)]
     "Play a recording a little faster or slower, so that its pitch moves by some cents (50 cents: 2.9 % faster)."
-    from instsep.audio import resample
+    from instsep.sound.audio import resample
     if not abs(cents) <= 1200: raise InstsepError(f"{cents} cents: give at most an octave, 1200, up or down")
     return resample(waveform, round(sample_rate * 2 ** (cents / 1200)), sample_rate)

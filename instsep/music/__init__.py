@@ -1,0 +1,1 @@
+"What is played: notes, pieces and tokens. Symbols, no sound."

@@ -1,0 +1,1 @@
+"What is heard: sound files, spectra, and the ways from notes to sound."
