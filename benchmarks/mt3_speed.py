@@ -2,7 +2,8 @@
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER --port FOLDER
-    python benchmarks/mt3_speed.py --attention  # measure only the ways to attend and to arrange, and write the tables again
+    python benchmarks/mt3_speed.py --attention  # measure only memory and the ways to attend, and write the tables again
+    python benchmarks/mt3_speed.py --contenders # measure only the first table, ours and the rivals; the others stay
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
 Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER holds transformers 4.18, which the public PyTorch
@@ -34,7 +35,7 @@ SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_dec
 FRAMES, SEED = 256, 0
 LENGTHS = (128, 256, 512, 1023)
 CACHE_KB = 2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3  # keys and values of one token or frame
-DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536  # weights read for each step: k and v of the sound are not
+DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536  # weights read for each step: k and v of the encoder's output are not
 
 
 def random_weights() -> dict:
@@ -218,21 +219,17 @@ def reading_of(flat: dict) -> dict:
 
 def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
     "Ways for one query to attend to all tokens so far: processor ms for all layers, and the largest error of what comes out."
-    from instsep.mt3 import _attend_once
     layers, heads, width = SIZES["num_decoder_layers"], SIZES["num_heads"], SIZES["d_kv"]
     torch.manual_seed(SEED)
     query = torch.randn(batch, heads, 1, width)*width**-0.5
     cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width)) for _ in range(layers)]
-    by_channel = [(keys, values.mT.contiguous()) for keys, values in cache]
     half = [(keys.half(), values.half()) for keys, values in cache]
     bfloat = [(keys.bfloat16(), values.bfloat16()) for keys, values in cache]
     def sdpa(query, keys, values): return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
     def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
     def widened(query, keys, values): return products(query, keys.float(), values.float())
-    def by_us(query, keys, values): return _attend_once(query[:, :, 0], keys, values).view(query.shape)
     def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
-    ways = {"scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
-            "ours: two products, values of a channel side by side": (by_us, query, by_channel),
+    ways = {"ours: scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
             "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
             "two products, float16": (products, query.half(), half),
             "two products, bfloat16": (products, query.bfloat16(), bfloat),
@@ -243,46 +240,45 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
         for _ in range(rounds):
             for name, (attend, asked, layers) in ways.items():
                 began = time.process_time()
-                heard = [attend(asked, *layer) for layer in layers]
+                found = [attend(asked, *layer) for layer in layers]
                 best[name] = min(best.get(name, np.inf), time.process_time() - began)
                 if name not in (errors := best.setdefault("errors", {})):
-                    errors[name] = max(float((x.float() - y).abs().max()) for x, y in zip(heard, expected))
+                    errors[name] = max(float((x.float() - y).abs().max()) for x, y in zip(found, expected))
     return dict(batch=batch, tokens=tokens, ways={name: dict(cpu_ms=round(1000*best[name], 2), error=float(f"{best['errors'][name]:.1e}"))
                                                   for name in ways})
 
 
-def arranged_for(rows: int = 5) -> dict:
-    "Processor microseconds for a product with so many rows, the weight (1152, 512) arranged for as many and for others."
-    from instsep.mt3 import _product
-    weight, x, best = torch.randn(3*SIZES["num_heads"]*SIZES["d_kv"], SIZES["d_model"]), torch.randn(rows, SIZES["d_model"]), {}
-    with torch.inference_mode():
-        for others in (rows, 8, 16, 32, 64, 128):
-            product = _product(weight, others)
-            for _ in range(20):
-                began = time.process_time()
-                product(x)
-                best[others] = min(best.get(others, np.inf), time.process_time() - began)
-    return dict(rows=rows, us={str(others): round(1e6*seconds) for others, seconds in best.items()})
-
-
-def run_old(folder: str, port_folder: str | None, weights_file: Path, repeats: int) -> dict:
+def run_old(folder: str, port_folder: str | None, weights: dict, repeats: int, output: Path, contenders: bool = False) -> dict:
     "The rivals under the version of transformers in that folder, in a process of its own."
+    output.parent.mkdir(parents=True, exist_ok=True)
+    weights_file = output.with_suffix(".weights")
     command = [sys.executable, __file__, "--only-rival", str(weights_file), "--repeats", str(repeats)]
-    if port_folder: command += ["--port", port_folder]
-    done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=folder), capture_output=True, text=True)
+    command += ["--port", port_folder]*bool(port_folder) + ["--contenders"]*contenders
+    torch.save(weights, weights_file)
+    try: done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=folder), capture_output=True, text=True)
+    finally: weights_file.unlink()
     if done.returncode: sys.exit(f"{folder}: failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def only_rival(weights_file: Path, port_folder: str | None, repeats: int) -> None:
+def only_rival(weights_file: Path, port_folder: str | None, repeats: int, contenders: bool) -> None:
     "What `run_old` starts: print the rivals' numbers as one line."
     import transformers
     transformers.logging.set_verbosity_error()
     weights = torch.load(weights_file, weights_only=True)
     rivals = {f"transformers {transformers.__version__} T5": rival(weights)}
     if port_folder: rivals[f"the port, transformers {transformers.__version__}"] = port(weights, port_folder)
-    print(json.dumps(dict(table=measure(rivals, 5, 128, repeats), whole=whole(rivals, 5, 1),
+    table = measure(rivals, 5, 128, repeats)
+    if contenders: return print(json.dumps(dict(table=table)))
+    print(json.dumps(dict(table=table, whole=whole(rivals, 5, 1),
                           per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1) for name, generate in rivals.items()})))
+
+
+def with_same_tokens(table: dict) -> dict:
+    "The rows of a table, each with whether its tokens are ours instead of the tokens."
+    reference = table["ours"]["ids"]
+    return {name: {key: value for key, value in row.items() if key != "ids"} | dict(same_tokens=row["ids"] == reference)
+            for name, row in table.items()}
 
 
 def main() -> None:
@@ -291,17 +287,18 @@ def main() -> None:
     parser.add_argument("--port", metavar="FOLDER", help="also measure the port in that checkout; needs --old-transformers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--attention", action="store_true", help="measure only memory, the ways to attend and to arrange; the rest stays")
+    parser.add_argument("--attention", action="store_true", help="measure only memory and the ways to attend; the rest stays")
+    parser.add_argument("--contenders", action="store_true", help="measure only 5 segments of 128 tokens; the rest stays")
     parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.port and not (options.old_transformers or options.only_rival): parser.error("--port needs --old-transformers")
-    if options.only_rival: return only_rival(options.only_rival, options.port, options.repeats)
+    if options.only_rival: return only_rival(options.only_rival, options.port, options.repeats, options.contenders)
     if options.attention:
         result = json.loads(options.output.read_text())
         flat = result["cpu_ms_per_token_by_eighths_of_1023"]
-        result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways(), arranged=arranged_for())
+        result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways())
         options.output.write_text(json.dumps(result, indent=1) + "\n")
         return report(result, options.output.with_suffix(".md"))
     if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
@@ -309,37 +306,39 @@ def main() -> None:
     import transformers
     weights, repeats = random_weights(), options.repeats
     name = f"transformers {transformers.__version__} T5"
-    attention, arranged = attention_ways(), arranged_for()
     mine, theirs = ours(weights), rival(weights)
     table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
-    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, 3) for batch in (1, 5)}
+    here = dict(machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
+                versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
+                              instsep=instsep.__version__))
+    if options.contenders:
+        if options.old_transformers:
+            table |= run_old(options.old_transformers, options.port, weights, repeats, options.output, contenders=True)["table"]
+        result = json.loads(options.output.read_text()) | dict(batch_5=with_same_tokens(table), batch_5_measured=here)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        return report(result, options.output.with_suffix(".md"))
+    attention = attention_ways()
+    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, min(3, repeats)) for batch in (1, 5)}
     read = reading_of(flat)
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
-    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"ours": mine}, batch, 2).items()}
+    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"ours": mine}, batch, min(2, repeats)).items()}
     segments |= whole({name: theirs}, 5, 1)
     ending = one_after_another({"ours": mine, name: theirs}, 16, 16, min(3, repeats))
     if options.old_transformers:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        weights_file = options.output.with_suffix(".weights")
-        torch.save(weights, weights_file)
-        try: old = run_old(options.old_transformers, options.port, weights_file, repeats)
-        finally: weights_file.unlink()
+        old = run_old(options.old_transformers, options.port, weights, repeats, options.output)
         table |= old["table"]
         segments |= old["whole"]
         flat |= old["per_token"]
-    reference = table["ours"]["ids"]
-    for row in table.values(): row["same_tokens"] = row.pop("ids") == reference
+    table = with_same_tokens(table)
     batches = [row for tokens in (128, 256) for batch in (1, 2, 5, 8, 16, 32)
                for row in measure({"ours": mine}, batch, tokens, min(3, repeats)).values()]
     for row in batches: del row["ids"]
     result = dict(
         command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers) + " --port FOLDER"*bool(options.port),
-        machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
-        versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
-                      instsep=instsep.__version__),
+        **here,
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
         batch_5=table, batches=batches, ending_one_after_another=ending, cpu_ms_per_token_of_segments=segments,
-        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention, arranged=arranged)
+        cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     report(result, options.output.with_suffix(".md"))
@@ -389,8 +388,13 @@ def report(result: dict, path: Path) -> None:
         return f"{1 + (read[name][-1]['mb'] - read[name][0]['mb'])/fastest/first:.2f} instead of {eighths[name][-1]/first:.2f} times"
     ending = result["ending_one_after_another"]
     shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"] for name, row in ending["cpu_s"].items()]
-    arranged = result["arranged"]
     ways = [[name, f"{way['cpu_ms']:.1f}", f"{way['error']:.0e}"] for name, way in result["attention"]["ways"].items()]
+    again = result.get("batch_5_measured")
+    where = "" if not again else f"""
+On {again["machine"]["processor"]}, {again["machine"]["threads"]} thread, load average {again["machine"]["load_average"][0]};
+{", ".join(f"{name} {version}" for name, version in again["versions"].items())}. All tables below this one are older: measured on
+what the first line of this page names, with an earlier version that let oneDNN multiply through functions that are not public.
+"""
     text = f"""# How fast MT3 writes
 
 `{result["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
@@ -399,7 +403,7 @@ The full-size network ({result["network"]["parameters"]:,} parameters) with rand
 processor times, the fastest of several runs.{result.get("note", "")}
 
 ## 5 segments, 128 new tokens
-
+{where}
 {rows_of(["", "processor, s", "wall, s", "ms per token", "of the last", "same tokens"], contenders)}
 
 The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version 4.18 is
@@ -414,13 +418,7 @@ what they cost: nothing is added to its attention's scores but a mask, and it co
 
 {rows_of(["", "ending", "none before the last", "ratio"], shrinking)}
 
-Rows that have ended leave the batch when half of it is done, and the weights are then put in the order that suits the
-smaller batch. For where the order does not fit, oneDNN puts the whole weight in another one at every product. A product
-of {arranged["rows"]} rows with one weight, processor microseconds:
-
-{rows_of(["arranged for, rows", *arranged["us"]], [["", *arranged["us"].values()]])}
-
-Which orders fit depends on the processor and on the number of threads.
+Rows that have ended leave the batch when half of it is done.
 
 ## Segments of several lengths: processor ms for each token, listening included
 

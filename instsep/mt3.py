@@ -4,19 +4,18 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'KUNATO_NAMES', 'KUNATO_COPIES',
-           'real_fft', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions',
-           'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'onednn_products',
-           'Writer', 'generate', 'load_mt3', 'InstrumentMask', 'Transcriber']
+           'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'MT3Config', 'fixed_positions', 'Attention',
+           'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'IncrementalDecoder', 'generate',
+           'load_mt3', 'InstrumentMask', 'Transcriber']
 
 # %% ../nbs/04_mt3.ipynb #f74c806a
 import json
 import math
-import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,43 +31,6 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from .core import InstsepError, pick_device
 from .music.notes import DRUMS, Note, Transcription, instrument_programs
 from .music.tokens import END, PAD, Codec, NoteDecoder, crop
-
-# %% ../nbs/04_mt3.ipynb #c74009ce
-@lru_cache(maxsize=64)
-def _twiddles(radix: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:  # (radix - 1, 1, bins)
-    parts, bins = torch.arange(1, radix, dtype=torch.float64), torch.arange(length//2 + 1, dtype=torch.float64)
-    angles = 2*math.pi/(radix*length)*parts[:, None, None]*bins
-    return angles.cos().float().to(device), angles.sin().float().to(device)
-
-def real_fft(
-    x: torch.Tensor, # float32 (..., 2048)
-) -> torch.Tensor: # complex64 (..., 1025)
-    "The Fourier transform in single precision, rounded at every step as pocketfft does, on any device."
-    back = lambda x, first, last: x[..., first:last].flip(-1)
-    re, im, length = x[..., None], torch.zeros_like(x)[..., None], 1  # (..., 2048 series, 1 bin)
-    for radix in (4, 4, 4, 4, 4, 2):  # from transforms of `length` to transforms of radix*length
-        (re, re_of), (im, im_of) = ((y[..., 0, :, :], y[..., 1:, :, :]) for y in (
-            y.unflatten(-2, (radix, -1)) for y in (re, im)))  # (..., series, bins), (..., radix - 1, series, bins)
-        cos, sin = _twiddles(radix, length, x.device)
-        turned_re, turned_im, top = cos*re_of + sin*im_of, cos*im_of - sin*re_of, length//2
-        if radix == 2:
-            b, b_im = turned_re[..., 0, :, :], turned_im[..., 0, :, :]
-            re = torch.cat([re + b, back(re - b, 0, top)], -1)
-            im = torch.cat([im + b_im, back(b_im - im, 0, top)], -1)
-        else:
-            (b, c, d), (b_im, c_im, d_im) = turned_re.unbind(-3), turned_im.unbind(-3)
-            even, even_im, minus, minus_im = re + c, im + c_im, re - c, im - c_im
-            odd, odd_im, skew, skew_im = b + d, b_im + d_im, b - d, b_im - d_im
-            if length > 1:  # the top bins are real, and are added before they are multiplied
-                b, d, root = re_of[..., 0, :, -1], re_of[..., 2, :, -1], cos[0, 0, -1]
-                odd[..., -1], odd_im[..., -1] = root*(b - d), -root*(b + d)
-                skew[..., -1], skew_im[..., -1] = root*(b + d), -root*(b - d)
-            re = torch.cat([even + odd, back(minus - skew_im, 1, top), minus + skew_im, back(even - odd, 0, top)], -1)
-            im = torch.cat([even_im + odd_im, back(-skew - minus_im, 1, top), minus_im - skew,
-                            back(odd_im - even_im, 0, top)], -1)
-            if length == 1: re, im = (torch.cat([y, z], -1) for y, z in ((re, even - odd), (im, odd_im - even_im)))
-        length *= radix
-    return torch.complex(re[..., 0, :], im[..., 0, :])
 
 # %% ../nbs/04_mt3.ipynb #8feb6316
 SAMPLE_RATE, HOP, WINDOW, NUM_MELS = 16000, 128, 2048, 512
@@ -97,7 +59,7 @@ def magnitudes(
     frames = -(-waveform.shape[-1]//HOP)
     padded = F.pad(waveform.float(), (0, (frames - 1)*HOP + WINDOW - waveform.shape[-1]))
     windows = padded.unfold(-1, WINDOW, HOP)*torch.hann_window(WINDOW, device=waveform.device)  # (..., frames, 2048)
-    return real_fft(windows).abs()
+    return torch.fft.rfft(windows).abs()
 
 def log_mel(
     waveform: torch.Tensor, # float32 (..., samples) at 16 kHz
@@ -177,7 +139,7 @@ def _linear(inputs: int, outputs: int, std: float | None = None) -> nn.Linear:
     return linear
 
 class Attention(nn.Module):
-    "Several heads of scaled dot-product attention, with scale 1."
+    "Dot-product attention with several heads; the scores are not scaled."
     def __init__(self, config: MT3Config):
         super().__init__()
         self.num_heads, self.dropout_rate, width = config.num_heads, config.dropout_rate, config.num_heads*config.d_kv
@@ -186,13 +148,19 @@ class Attention(nn.Module):
         self.v = _linear(config.d_model, width)
         self.o = _linear(width, config.d_model)
 
-    def split(self, x: torch.Tensor) -> torch.Tensor:
+    def split(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, heads*d_kv)
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, time, d_kv)
 
-    def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # each (batch, heads, time, d_kv)
+    def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        "What can be attended to in x (batch, time, d_model): keys and values, each (batch, heads, time, d_kv)."
         return self.split(self.k(x)), self.split(self.v(x))
 
-    def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    def forward(self,
+        x: torch.Tensor, # (batch, time, d_model), whose queries are asked
+        keys: torch.Tensor, # of `keys_values`
+        values: torch.Tensor, # of `keys_values`
+        causal: bool = False, # nothing attends to what comes after it
+    ) -> torch.Tensor: # (batch, time, d_model)
         heads = F.scaled_dot_product_attention(
             self.split(self.q(x)), keys, values, is_causal=causal, scale=1.0,
             dropout_p=self.dropout_rate if self.training else 0.0)  # (batch, heads, time, d_kv)
@@ -208,9 +176,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, d_model)
-        return self.wo(self.dropout(self.gate(x)*self.wi_1(x)))
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor: return F.gelu(self.wi_0(x), approximate="tanh")
+        return self.wo(self.dropout(F.gelu(self.wi_0(x), approximate="tanh")*self.wi_1(x)))
 
 def _norm(config: MT3Config) -> nn.Module: return nn.RMSNorm(config.d_model, eps=config.layer_norm_epsilon)
 
@@ -229,7 +195,7 @@ class EncoderLayer(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 class DecoderLayer(nn.Module):
-    "Attention to the tokens so far, attention to the sound, then a feed-forward layer."
+    "Attention to the tokens so far, attention to the encoder's output, then a feed-forward layer."
     def __init__(self, config: MT3Config):
         super().__init__()
         self.self_attention_norm, self.self_attention = _norm(config), Attention(config)
@@ -239,16 +205,19 @@ class DecoderLayer(nn.Module):
 
     def forward(self,
         x: torch.Tensor, # (batch, tokens, d_model)
-        sound: tuple[torch.Tensor, torch.Tensor], # keys and values of the sound for this layer
+        memory: tuple[torch.Tensor, torch.Tensor], # keys and values of the encoder's output, for this layer
+        cache: "KeyValueCache | None" = None, # keys and values of the tokens before; then `x` is one token
     ) -> torch.Tensor: # (batch, tokens, d_model)
         normed = self.self_attention_norm(x)
-        x = x + self.dropout(self.self_attention(normed, *self.self_attention.keys_values(normed), causal=True))
-        x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), *sound))
+        keys, values = self.self_attention.keys_values(normed)
+        if cache is not None: keys, values = cache.append(keys, values)
+        x = x + self.dropout(self.self_attention(normed, keys, values, causal=cache is None))
+        x = x + self.dropout(self.cross_attention(self.cross_attention_norm(x), *memory))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 # %% ../nbs/04_mt3.ipynb #2585a1de
 class MT3(PreTrainedModel):
-    "The transcriber's network: log-mel frames in, scores of the next token out."
+    "The transcriber's network: frames of features in, logits of the next token out."
     config_class = MT3Config
     main_input_name = "inputs"
     _supports_sdpa = True
@@ -267,48 +236,50 @@ class MT3(PreTrainedModel):
         self.register_buffer("positions", positions, persistent=False)  # (max_positions, d_model)
         self.post_init()
 
-    def encode(self, inputs: torch.Tensor) -> torch.Tensor:  # (batch, frames, mels) -> (batch, frames, d_model)
-        "Listen."
+    def encode(self, inputs: torch.Tensor) -> torch.Tensor:  # (batch, frames, features) -> (batch, frames, d_model)
+        "The encoder's output for a batch of segments."
         if inputs.shape[1] > len(self.positions):
             raise InstsepError(f"{inputs.shape[1]} frames are more than the network's {len(self.positions)} positions; cut them into segments")
         x = self.dropout(self.project(inputs) + self.positions[:inputs.shape[1]])
         for layer in self.encoder: x = layer(x)
         return self.dropout(self.encoder_norm(x))
 
-    def sound_keys_values(self, encoded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        "What each decoder layer will look at: keys and values of the sound."
+    def encoder_keys_values(self, encoded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        "For each decoder layer the keys and values of the encoder's output, each (batch, heads, frames, d_kv)."
         return [layer.cross_attention.keys_values(encoded) for layer in self.decoder]
 
     def decode(self,
         ids: torch.Tensor, # (batch, tokens)
-        sound: list[tuple[torch.Tensor, torch.Tensor]], # of `sound_keys_values`
+        memory: list[tuple[torch.Tensor, torch.Tensor]], # of `encoder_keys_values`
+        caches: "list[KeyValueCache] | None" = None, # one for each layer, of the tokens before; then `ids` is one token
     ) -> torch.Tensor: # (batch, tokens, vocabulary)
-        "Scores of the token after each token."
-        x = self.dropout(self.embed(ids) + self.positions[:ids.shape[1]])
-        for layer, heard in zip(self.decoder, sound): x = layer(x, heard)
+        "Logits of the token after each token."
+        first = caches[0].length if caches else 0
+        x = self.dropout(self.embed(ids) + self.positions[first:first + ids.shape[1]])
+        for layer, keys_values, cache in zip(self.decoder, memory, caches or [None]*len(memory)): x = layer(x, keys_values, cache)
         return self.lm_head(self.dropout(self.decoder_norm(x)))
 
     def forward(self,
-        inputs: torch.Tensor | None = None, # features (batch, frames, mels)
+        inputs: torch.Tensor | None = None, # features (batch, frames, features of a frame)
         decoder_input_ids: torch.Tensor | None = None, # tokens (batch, length), PAD first
         labels: torch.Tensor | None = None, # tokens to learn (batch, length), -100 where there is none
         encoded: torch.Tensor | None = None, # of `encode`, instead of `inputs`
     ) -> Seq2SeqLMOutput: # loss (with labels), logits (batch, length, vocabulary), encoder_last_hidden_state
-        "Scores for all tokens at once, each from those before it; with `labels` the mean cross-entropy too."
+        "Logits for all tokens at once, each from those before it; with `labels` the mean cross-entropy too."
         if encoded is None and inputs is None: raise InstsepError("MT3: nothing to listen to; give inputs, or encoded")
         if decoder_input_ids is None and labels is None:
             raise InstsepError("MT3: give decoder_input_ids or labels; to write tokens, call generate")
         if encoded is None: encoded = self.encode(inputs)
         if decoder_input_ids is None:  # each token is predicted from those before it
             decoder_input_ids = F.pad(labels[:, :-1].clamp(min=PAD), (1, 0), value=PAD)
-        logits = self.decode(decoder_input_ids, self.sound_keys_values(encoded))
+        logits = self.decode(decoder_input_ids, self.encoder_keys_values(encoded))
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
         return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=encoded)
 
     def _init_weights(self, module: nn.Module) -> None: "Nothing is left to do: the layers have done it."
 
     def generate(self, inputs: torch.Tensor, **options) -> torch.Tensor:
-        "Write tokens for features (batch, frames, mels); see `generate`."
+        "Write tokens for a batch of segments; see `generate`."
         return generate(self, inputs, **options)
 
     @classmethod
@@ -317,133 +288,52 @@ class MT3(PreTrainedModel):
         return load_mt3(name_or_path, cls=cls, **options)
 
 # %% ../nbs/04_mt3.ipynb #ecf68754
-def _attend_once(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Attention of a single position: query (rows, heads, d_kv), keys (rows, heads, time, d_kv), values (rows, heads, d_kv, time) to
-    (rows, heads*d_kv). On a CPU a product is quick where the numbers it adds up lie side by side in memory; hence the values' order."""
-    rows, heads, width = query.shape
-    weights = torch.bmm(keys.flatten(0, 1), query.reshape(-1, 1, width).mT)[..., 0].softmax(-1)  # (rows*heads, time)
-    return torch.bmm(values.flatten(0, 1), weights[:, None].mT).view(rows, heads*width)
-
 class KeyValueCache:
-    "Keys and values of the tokens so far, in room that grows by 64 tokens at a time."
-    def __init__(self,
-        batch: int, # rows
-        config: MT3Config, # for the sizes
-        like: torch.Tensor, # whose device and dtype to take
-    ):
-        self.keys = like.new_empty(batch, config.num_heads, 0, config.d_kv)
-        self.values = self.keys.mT
-        self.length = 0
+    "Keys and values of the tokens so far in one layer, in room that grows by 64 tokens at a time."
+    def __init__(self): self.keys, self.values, self.length = None, None, 0
 
-    def append(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        "Keep those of one more token (batch, heads, d_kv). All so far: keys (batch, heads, time, d_kv), values (batch, heads, d_kv, time)."
-        if self.length == self.keys.shape[2]: self.keys, self.values = F.pad(self.keys, (0, 0, 0, 64)), F.pad(self.values, (0, 64))
-        self.keys[:, :, self.length], self.values[..., self.length] = key, value
+    def append(self,
+        keys: torch.Tensor, # of one more token (batch, heads, 1, d_kv)
+        values: torch.Tensor, # of the same
+    ) -> tuple[torch.Tensor, torch.Tensor]: # of all tokens so far, each (batch, heads, tokens, d_kv)
+        "Keep those of one more token."
+        if self.keys is None: self.keys, self.values = keys[:, :, :0], values[:, :, :0]
+        if self.length == self.keys.shape[2]:
+            self.keys, self.values = F.pad(self.keys, (0, 0, 0, 64)), F.pad(self.values, (0, 0, 0, 64))
+        self.keys[:, :, self.length], self.values[:, :, self.length] = keys[:, :, 0], values[:, :, 0]
         self.length += 1
-        return self.keys[:, :, :self.length], self.values[..., :self.length]
+        return self.keys[:, :, :self.length], self.values[:, :, :self.length]
 
     def keep(self, rows: torch.Tensor) -> None:
         "Go on with some of the rows."
         self.keys, self.values = self.keys[rows], self.values[rows]
 
-# %% ../nbs/04_mt3.ipynb #ce2ff2c1
-@contextmanager
-def onednn_products(
-    network: nn.Module, # any
-) -> Iterator[None]:
-    "While it lasts, oneDNN multiplies in the linear layers of a float32 network on the CPU; for others it does nothing."
-    layers = [layer for layer in network.modules() if type(layer) is nn.Linear]
-    fits = all(layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32 for layer in layers)
-    if not (fits and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")): layers = []
-    gated = [part for part in network.modules() if isinstance(part, FeedForward) and part.wi_0 in layers]
-    for layer in layers: layer.forward = partial(_onednn_forward, layer.weight.detach(), layer.bias, ("none", [], ""))
-    for part in gated: part.gate = partial(_onednn_forward, part.wi_0.weight.detach(), part.wi_0.bias, ("gelu", [], "tanh"))
-    try: yield
-    finally:
-        for layer in layers: layer.__dict__.pop("forward", None)
-        for part in gated: part.__dict__.pop("gate", None)
-
-def _onednn_forward(weight: torch.Tensor, bias: torch.Tensor | None, then: tuple[str, list, str], x: torch.Tensor) -> torch.Tensor:
-    if x.dtype == weight.dtype: return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *then)
-    product = F.linear(x, weight, bias)  # autocast is at work
-    return F.gelu(product, approximate="tanh") if then[0] == "gelu" else product
-
 # %% ../nbs/04_mt3.ipynb #7f2d95aa
-def _weight_of(layer: nn.Module) -> torch.Tensor:  # (outputs, inputs)
-    "The weight of a linear layer, or of what has taken its place: a layer with adapters."
-    if type(layer) is nn.Linear: return layer.weight
-    weight = next(layer.parameters())
-    return layer(torch.eye(layer.in_features, device=weight.device, dtype=weight.dtype)).T
-
-def _product(weight: torch.Tensor, rows: int) -> Callable[[torch.Tensor], torch.Tensor]:  # (rows, inputs) -> (rows, outputs)
-    """Multiply by a weight (outputs, inputs) again and again, so many rows at a time. Other numbers of rows come out right, but oneDNN
-    may then want the weight in another order and put it there each time, which takes hundreds of times as long."""
-    pack, convolve = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None), getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and platform.machine() in ("x86_64", "AMD64")
-    if not (fits and pack and convolve and torch.backends.mkldnn.is_available()): return partial(F.linear, weight=weight)
-    packed = pack(weight[:, :, None, None].contiguous().to_mkldnn(), [0, 0], [1, 1], [1, 1], 1, [1, weight.shape[1], 1, rows])
-    def product(x: torch.Tensor) -> torch.Tensor:
-        image = x.view(1, 1, *x.shape).permute(0, 3, 1, 2)  # (1, inputs, 1, rows)
-        image = convolve.default(image, packed, None, [0, 0], [1, 1], [1, 1], 1, "none", [], "")  # (1, outputs, 1, rows)
-        return image.permute(0, 2, 3, 1).view(len(x), -1)
-    return product
-
-class Writer:
-    "The decoder, arranged for writing: the scores of `MT3.decode`, one position at a time."
+class IncrementalDecoder:
+    "`MT3.decode`, one token after another."
     def __init__(self,
         network: MT3, # in evaluation mode
         encoded: torch.Tensor, # of `MT3.encode`, (batch, frames, d_model)
     ):
-        self.network, config = network, network.config
-        self.sound = [(keys.contiguous(), values.mT.contiguous()) for keys, values in network.sound_keys_values(encoded)]
-        self.caches = [KeyValueCache(len(encoded), config, encoded) for _ in network.decoder]
-        self.floor = torch.tensor(config.d_model*config.layer_norm_epsilon, device=encoded.device)
-        self._arrange(len(encoded))
-
-    def _arrange(self, rows: int) -> None:
-        "The weights in the order in which so many rows are multiplied fastest."
-        network = self.network
-        def product(norm, *layers):
-            weight = torch.cat([_weight_of(layer) for layer in layers])
-            if norm is not None: weight *= norm.weight.float()*network.config.d_model**0.5  # `_normed` leaves this out
-            return _product(weight, rows)
-        def arranged(layer: DecoderLayer) -> tuple:
-            own, heard, forward = layer.self_attention, layer.cross_attention, layer.feed_forward
-            return (product(layer.self_attention_norm, own.q, own.k, own.v), product(None, own.o),
-                    product(layer.cross_attention_norm, heard.q), product(None, heard.o),
-                    product(layer.feed_forward_norm, forward.wi_0, forward.wi_1), product(None, forward.wo))
-        self.layers = [arranged(layer) for layer in network.decoder]
-        self.head = product(network.decoder_norm, network.lm_head)
-
-    def _normed(self, x: torch.Tensor) -> torch.Tensor:  # (rows, d_model), to a length of 1
-        length = torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True)
-        return x*torch.addcmul(self.floor, length, length).rsqrt_().to(x.dtype)
+        self.network = network
+        self.memory = [(keys.contiguous(), values.contiguous()) for keys, values in network.encoder_keys_values(encoded)]
+        self.caches = [KeyValueCache() for _ in network.decoder]
 
     def step(self,
-        ids: torch.Tensor, # (rows,) the token of this position in each row
-        position: int, # counted from 0, one after another
-    ) -> torch.Tensor: # (rows, vocabulary): scores of the next token
-        "One position more."
-        rows, heads = len(ids), self.network.config.num_heads
-        x = self.network.embed(ids) + self.network.positions[position]
-        for (own, own_out, heard, heard_out, forward, forward_out), cache, sound in zip(self.layers, self.caches, self.sound):
-            query, key, value = own(self._normed(x)).view(rows, 3, heads, -1).unbind(1)  # each (rows, heads, d_kv)
-            x += own_out(_attend_once(query, *cache.append(key, value)))
-            x += heard_out(_attend_once(heard(self._normed(x)).view(rows, heads, -1), *sound))
-            gate, what = forward(self._normed(x)).chunk(2, -1)
-            x += forward_out(F.gelu(gate, approximate="tanh").mul_(what))
-        return self.head(self._normed(x))
+        ids: torch.Tensor, # (rows,) the next token of each row
+    ) -> torch.Tensor: # (rows, vocabulary): logits of the token after it
+        "One token more."
+        return self.network.decode(ids[:, None], self.memory, self.caches)[:, 0]
 
     def keep(self, rows: torch.Tensor) -> None:
         "Go on with some of the rows."
-        self.sound = [(keys[rows], values[rows]) for keys, values in self.sound]
+        self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
         for cache in self.caches: cache.keep(rows)
-        self._arrange(len(rows))
 
 # %% ../nbs/04_mt3.ipynb #d405742c
 def generate(
     network: MT3, # in evaluation mode
-    inputs: torch.Tensor, # features (batch, frames, mels)
+    inputs: torch.Tensor, # features (batch, frames, features of a frame)
     *,
     max_length: int = 1024, # tokens at most, the start token included
     logits_processor: Iterable[Callable] = (), # each (ids (rows, tokens so far), scores (rows, vocabulary)) -> scores
@@ -455,19 +345,19 @@ def generate(
     kind = inputs.device.type
     single = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
     with torch.inference_mode(), single:  # what is written must not depend on a training around it
-        ids, probabilities = _write_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
+        ids, probabilities = _generate_tokens(network, inputs, max_length, list(logits_processor or ()), return_probabilities)
     return (ids.clone(), probabilities.clone()) if return_probabilities else ids.clone()  # fit for training, too
 
-def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processors: list[Callable], with_probabilities: bool
-                  ) -> tuple[torch.Tensor, torch.Tensor]:
+def _generate_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processors: list[Callable], with_probabilities: bool
+                     ) -> tuple[torch.Tensor, torch.Tensor]:
     "The loop: one token for every row that has not ended."
-    with onednn_products(network): writer = Writer(network, network.encode(inputs))
+    decoder = IncrementalDecoder(network, network.encode(inputs))
     ids = torch.full((len(inputs), max_length), PAD, device=inputs.device)
     probabilities = torch.ones(ids.shape, device=inputs.device)
     rows = torch.arange(len(inputs), device=inputs.device)  # those still in work
     ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)  # of these, those that wrote END
     for position in range(1, max_length):
-        logits = writer.step(ids[rows, position - 1], position - 1)  # (rows, vocabulary)
+        logits = decoder.step(ids[rows, position - 1])  # (rows, vocabulary)
         scores = logits.clone() if processors else logits  # some work in place
         for process in processors: scores = process(ids[rows, :position], scores)
         chosen = scores.argmax(-1)
@@ -478,9 +368,9 @@ def _write_tokens(network: MT3, inputs: torch.Tensor, max_length: int, processor
         ended = ended | (chosen == END)
         going_on = len(ended) - int(ended.sum())
         if going_on == 0: break
-        if going_on <= len(ended)//2 and len(ended) - going_on >= 4:  # the weights are arranged anew, which takes as long as a few steps
+        if going_on <= len(ended)//2:
             kept = (~ended).nonzero()[:, 0]
-            writer.keep(kept)
+            decoder.keep(kept)
             rows, ended = rows[kept], ended[kept]
     return ids[:, :position + 1], probabilities[:, :position + 1]
 
@@ -569,7 +459,6 @@ def load_mt3(
     positions: str | None = None, # "magenta" or "kunato" instead of what the weights' configuration says
     device: str | torch.device = "cpu", # where to put it
     dtype: torch.dtype | str | None = None, # None or "auto": as stored
-    torch_dtype: torch.dtype | str | None = None, # the same under its older name
     cls: type = MT3, # the class to make
     revision: str | None = None, # of an id, as `huggingface_hub.snapshot_download` takes it
     cache_dir: str | Path | None = None, # the same
@@ -577,7 +466,6 @@ def load_mt3(
     local_files_only: bool = False, # the same
 ) -> MT3: # in evaluation mode
     "Load a network in our form or the port's. `InstsepError` says what does not fit."
-    dtype = dtype if dtype is not None else torch_dtype
     if isinstance(dtype, str):
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype): raise InstsepError(f"dtype {dtype!r} is not known")
         dtype = None if dtype == "auto" else getattr(torch, dtype)
@@ -605,9 +493,9 @@ def _check_fit(expected: dict, found: dict, path: Path) -> None:
               for name in expected.keys() & found.keys() if found[name].shape != expected[name].shape]
     problems = {"missing": sorted(expected.keys() - found.keys()), "not known": sorted(found.keys() - expected.keys()),
                 "of another size": sorted(shapes)}
-    said = [f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
-            for what, names in problems.items() if names]
-    if said: raise InstsepError(f"{path}: does not fit its configuration: {'; '.join(said)}")
+    listed = [f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+              for what, names in problems.items() if names]
+    if listed: raise InstsepError(f"{path}: does not fit its configuration: {'; '.join(listed)}")
 
 # %% ../nbs/04_mt3.ipynb #ceeb145a
 class InstrumentMask:
