@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAD', 'END', 'UNKNOWN', 'FIRST_EVENT', 'EXTRA_IDS', 'PITCH_NAMES', 'Codec', 'words', 'trim_overlaps', 'Segment',
-           'encode', 'Counts', 'NoteDecoder', 'decode', 'step_of_time', 'crop', 'round_trip', 'pad_labels']
+           'encode', 'Counts', 'NoteDecoder', 'decode', 'step_of_time', 'crop', 'round_trip', 'pad_labels', 'Grammar']
 
 # %% ../../nbs/reference/music/tokens.ipynb #66511de3
 import math
@@ -29,35 +29,52 @@ EXTRA_IDS = 100  # unused ids that T5 vocabularies carry at the end
 class Codec:
     "Which event has which id. Fields other than the defaults make another vocabulary, for networks trained with it."
     steps_per_second: int = 100  # resolution in time: 10 ms
-    max_shift_seconds: int = 10  # the longest shift that one token can say
+    max_shift_seconds: float = 10  # the longest shift that one token can say
     velocity_bins: int = 1  # 1 knows only on and off, 127 keeps every MIDI velocity
     programs: str = "full"  # "full": 128 programs; "midi_class": the first of each family of 8; "flat": none
     bins_per_semitone: int = 1  # pitches between the keys of a piano: 2 for quarter tones
+    program_list: tuple[int, ...] | None = None  # the only programs that have an id; None: all 128
+    pitch_range: tuple[int, int] = (0, 127)  # the lowest and the highest pitch that have an id
+    drums: bool = True  # whether drums have ids
+    event_order: str = "time"  # "time": by unrounded time, as MT3; "step": within a step offsets first, then by program and pitch
 
     def __post_init__(self):
         if self.programs not in ("full", "midi_class", "flat"):
             raise ValueError(f"programs is 'full', 'midi_class' or 'flat', not {self.programs!r}")
+        if self.event_order not in ("time", "step"): raise ValueError(f"event_order is 'time' or 'step', not {self.event_order!r}")
+        if self.program_list is not None:
+            if self.programs != "full": raise ValueError(f"program_list needs programs 'full', not {self.programs!r}")
+            object.__setattr__(self, "program_list", tuple(self.program_list))
+        object.__setattr__(self, "pitch_range", tuple(self.pitch_range))
+
+    @cached_property
+    def _values(self) -> dict[str, Sequence[int]]:
+        "For each kind of event its values, in the order of their ids."
+        low, high = (pitch*self.bins_per_semitone for pitch in self.pitch_range)
+        return dict(shift=range(self.max_shift_steps + 1), pitch=range(low, high + 1), velocity=range(self.velocity_bins + 1),
+                    tie=range(1), program=range(128) if self.program_list is None else self.program_list,
+                    drum=range(128*self.drums))
 
     @cached_property
     def ranges(self) -> dict[str, tuple[int, int]]:
-        "For each kind of event its first id and how many values it has."
-        sizes = dict(shift=self.max_shift_steps + 1, pitch=127*self.bins_per_semitone + 1,
-                     velocity=self.velocity_bins + 1, tie=1, program=128, drum=128)
-        firsts = accumulate(sizes.values(), initial=FIRST_EVENT)
-        return {kind: (first, size) for first, (kind, size) in zip(firsts, sizes.items())}
+        "For each kind of event its first id and how many ids it has."
+        firsts = accumulate(map(len, self._values.values()), initial=FIRST_EVENT)
+        return {kind: (first, len(values)) for first, (kind, values) in zip(firsts, self._values.items())}
 
     @cached_property
     def _events(self) -> dict[int, tuple[str, int]]:
-        return {first + value: (kind, value) for kind, (first, size) in self.ranges.items() for value in range(size)}
+        return dict(enumerate(((kind, value) for kind, values in self._values.items() for value in values), FIRST_EVENT))
+
+    @cached_property
+    def _ids(self) -> dict[tuple[str, int], int]: return {event: token for token, event in self._events.items()}
 
     @property
-    def max_shift_steps(self) -> int: return self.steps_per_second*self.max_shift_seconds
+    def max_shift_steps(self) -> int: return round(self.steps_per_second*self.max_shift_seconds)
 
     @property
     def vocab_size(self) -> int:
-        "Ids in use, with the extra ids that T5 vocabularies carry."
-        first, size = self.ranges["drum"]
-        return first + size + EXTRA_IDS
+        "Ids in use; where all programs have one, with the extra ids that T5 vocabularies carry."
+        return FIRST_EVENT + len(self._events) + (EXTRA_IDS if self.program_list is None else 0)
 
     @property
     def num_embeddings(self) -> int:
@@ -66,12 +83,20 @@ class Codec:
 
     def id(self,
         kind: str, # "shift", "pitch", "velocity", "tie", "program" or "drum"
-        value: int = 0 # counted from 0
+        value: int = 0 # steps, bins of pitch or velocity, program, drum pitch
     ) -> int:
-        "The id of an event. Raises `ValueError` where the value is out of range."
-        first, size = self.ranges[kind]
-        if not 0 <= value < size: raise ValueError(f"{kind} {value} is outside 0..{size - 1}")
-        return first + value
+        "The id of an event. Raises `ValueError` where the value has none."
+        if (kind, value) not in self._ids:
+            values = self._values[kind]
+            known = f"outside {values[0]}..{values[-1]}" if isinstance(values, range) and values else f"not one of {list(values)}"
+            raise ValueError(f"{kind} {value} is {known}")
+        return self._ids[kind, value]
+
+    def can_say(self, note: Note) -> bool:
+        "Whether the vocabulary has words for a note: its pitch and its program."
+        if note.is_drum: return ("drum", note.pitch) in self._ids
+        program = "program", _program_value(self, note.program)
+        return ("pitch", _pitch_value(self, note.pitch)) in self._ids and (self.programs == "flat" or program in self._ids)
 
     def event(self,
         token: int # id
@@ -145,11 +170,27 @@ class _Event(NamedTuple):
 
 def _timeline(notes: Iterable[Note], codec: Codec) -> list[_Event]:
     "All onsets and offsets, in the order in which they are written."
-    notes = sorted(notes, key=lambda note: (note.is_drum, note.program, note.pitch))
+    notes = sorted(filter(codec.can_say, notes), key=lambda note: (note.is_drum, note.program, note.pitch))
+    if codec.event_order == "step": return _timeline_by_step(notes, codec)
     timed = [(note.offset, note, False) for note in notes if not note.is_drum]
     timed += [(note.onset, note, True) for note in notes]
     timed.sort(key=lambda event: event[0])
     return [_Event(round(time*codec.steps_per_second), note, is_onset) for time, note, is_onset in timed]
+
+def _timeline_by_step(notes: list[Note], codec: Codec) -> list[_Event]:
+    """The same in canonical order: by step, offsets first, then by program and pitch. A note lasts a step at least, and ends where the next of its
+    program and pitch begins; of two that begin in one step, the later one stays."""
+    def step_of(time): return round(time*codec.steps_per_second)
+    by_key, events = {}, []  # drum, program and pitch -> {onset: note}, by onset
+    for note in sorted(notes, key=lambda note: note.onset):
+        key = note.is_drum, codec.programs != "flat" and _program_value(codec, note.program), _pitch_value(codec, note.pitch)
+        by_key.setdefault(key, {})[step_of(note.onset)] = note
+    for (is_drum, *_), begun in by_key.items():
+        for onset, following in zip(begun, [*begun][1:] + [math.inf]):
+            note = begun[onset]
+            events.append(_Event(onset, note, True))
+            if not is_drum: events.append(_Event(min(max(step_of(note.offset), onset + 1), following), note, False))
+    return sorted(events, key=lambda event: (event.step, event.is_onset, event.note.is_drum, event.note.program, event.note.pitch))
 
 def _held_before(events: list[_Event], indices: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
     "For each index, (program, pitch) of the notes that sound just before that event, sorted."
@@ -207,7 +248,7 @@ def encode(
     stale_ties: bool = True, # repeat the ties of the last step in all segments after it, as MT3's training data does
     float_start_times: bool = False, # MT3's start times, wrong by 10 ms in every ninth segment, for comparison
 ) -> list[Segment]: # (start_time, ids) of each segment
-    "Write notes as MT3's tokens."
+    "Write notes as MT3's tokens. Notes that the vocabulary has no words for are left out."
     num_frames = num_samples//hop + 1
     starts = range(0, num_frames, segment_frames) if start_frames is None else start_frames
     events = _timeline(notes, codec)
@@ -429,3 +470,84 @@ def pad_labels(
     labels = np.full((len(cut), max(map(len, cut))), padding, dtype=np.int64)
     for row, ids in zip(labels, cut): row[:len(ids)] = ids
     return labels
+
+# %% ../../nbs/reference/music/tokens.ipynb #cdd76dea
+class Grammar:
+    "What may come next in one segment, given the tokens so far."
+    def __init__(self,
+        codec: Codec = Codec(), # the vocabulary
+        *,
+        last_step: int | None = None, # no shift goes beyond this step of the segment; None: the longest shift is the limit
+        restrike: bool = False, # whether a note that sounds may begin again without having ended
+    ):
+        self.codec, self.last_step, self.restrike = codec, last_step, restrike
+        self.in_ties, self.last = True, None  # before the tie token; kind of the last token
+        self.program, self.velocity = 0 if codec.programs == "flat" else None, None  # what was said last
+        self.time = self.shift = 0  # step of the last event; sum of the shifts since
+        self.sounding = {}  # program -> pitches, as values of the codec
+
+    def advance(self, token: int) -> "Grammar":
+        "One token more. Ids that are no event change nothing."
+        if token not in self.codec._events: return self
+        kind, value = self.codec.event(token)
+        if kind == "shift": self.shift = value + (self.shift if self.last == "shift" else 0)
+        elif self.last == "shift": self.time = self.shift
+        if kind == "program": self.program = value
+        elif kind == "velocity": self.velocity = value
+        elif kind == "tie": self.in_ties = False
+        elif kind == "pitch":
+            pitches = self.sounding.setdefault(self.program, set())
+            if self.in_ties or self.velocity: pitches.add(value)
+            else: pitches.discard(value)
+        self.last = kind
+        return self
+
+    def allowed(self) -> np.ndarray: # bool (ids,), the padding, the end and the unknown included
+        "Which ids may come next: what `encode` could have written."
+        allow = np.zeros(FIRST_EVENT + len(self.codec._events), dtype=bool)
+        if self.in_ties: self._allow_ties(allow)
+        else: self._allow_events(allow)
+        if not allow.any(): allow[END] = True
+        return allow
+
+    def _allow_ties(self, allow: np.ndarray) -> None:
+        "Programs with pitches, none of them twice, then the tie token."
+        if self.program is not None: self._allow_pitches(allow, sounding=False)
+        if self.last != "program":
+            self._allow_others(allow, "program", self.program)
+            allow[self.codec.id("tie")] = True
+
+    def _allow_events(self, allow: np.ndarray) -> None:
+        "Shifts that go forward; what ends only what sounds, and what begins only what does not."
+        longest, limit = self.codec.max_shift_steps, self.last_step if self.last_step is not None else math.inf
+        first, _ = self.codec.ranges["shift"]
+        said = self.shift if self.last == "shift" else 0  # several of the longest shifts may follow one another
+        if said % longest == 0 and self.last not in ("program", "velocity"):
+            low, high = max(self.time - said, 0) + 1, min(longest, limit - said)
+            if high >= low: allow[first + low:first + int(high) + 1] = True
+            elif longest <= limit - said: allow[first + longest] = True
+        if self.last == "shift" and self.shift <= self.time: return
+        here = self.sounding.get(self.program, ())
+        allow[END] = self.last not in ("shift", "program", "velocity")
+        if self.last not in ("program", "velocity"): self._allow_others(allow, "program", self.program)
+        if self.last != "velocity" and (self.program is not None or self.codec.drums):
+            self._allow_others(allow, "velocity", self.velocity)
+            if not here: allow[self.codec.id("velocity", 0)] = False
+        if self.velocity is None: return
+        if self.program is not None:
+            self._allow_pitches(allow, sounding=self.velocity == 0)
+        if self.velocity and self.last != "program": self._allow_others(allow, "drum", None)
+
+    def _allow_others(self, allow: np.ndarray, kind: str, value: int | None) -> None:
+        "All of a kind but what is already said."
+        if (kind, self.codec.programs) == ("program", "flat"): return
+        first, size = self.codec.ranges[kind]
+        allow[first:first + size] = True
+        if value is not None: allow[self.codec.id(kind, value)] = False
+
+    def _allow_pitches(self, allow: np.ndarray, sounding: bool) -> None:
+        "The pitches of the program that sound, or those that do not."
+        first, size = self.codec.ranges["pitch"]
+        if not sounding: allow[first:first + size] = True
+        if sounding or self.in_ties or not self.restrike:
+            for pitch in self.sounding.get(self.program, ()): allow[self.codec.id("pitch", pitch)] = sounding
