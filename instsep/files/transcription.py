@@ -88,7 +88,8 @@ def write_plot(
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError: raise InstsepError("a picture needs matplotlib; pip install matplotlib") from None
+    except (ImportError, OSError) as error:
+        raise InstsepError(f"a picture needs matplotlib ({error}); pip install matplotlib") from None
     from instsep.music.notes import plot_notes
     seconds = max(note.offset for note in notes)
     figure = Figure(figsize=(min(40, max(8, seconds/4)), 4), dpi=100, layout="constrained")

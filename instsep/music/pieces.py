@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import InstsepError, atomic_path
+from ..core import InstsepError, atomic_path, optional
 from .notes import Note, notes_to_array, read_midi_tracks
 
 # %% ../../nbs/reference/music/pieces.ipynb #d7b79468
@@ -631,7 +631,7 @@ def _read_score(corpus_id: str, cache: str | Path | None) -> tuple[list, list]:
         with np.load(kept, allow_pickle=False) as file:
             about = json.loads(str(file['about']))
             return [(name, file[f'part{k}']) for k, name in enumerate(about['names'])], about['marks']
-    from music21 import corpus
+    with optional(): from music21 import corpus
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         parts, marks = score_in_quarters(corpus.parse(corpus_id, forceSource=True))  # not from a pickled copy
@@ -777,7 +777,7 @@ class PieceBank(Sequence):
             tempo = work.quarters_per_minute or quarters_per_minute
             for corpus_id in work.ids:
                 try: piece = _piece_from_music21(work, corpus_id, tempo, cache)
-                except ImportError: raise InstsepError('music21 is missing; pip install music21') from None
+                except InstsepError: raise
                 except Exception as error:  # the parsers raise whatever they meet
                     print(f'{corpus_id}: skipped, {type(error).__name__}: {" ".join(str(error).split())[:100]}')
                     continue

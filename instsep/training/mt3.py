@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..core import InstsepError, atomic_path, pick_device
+from ..core import InstsepError, atomic_path, optional, pick_device
 from ..mixtures import DRY, INSTRUMENTS, Mixtures, Score, balanced, bank_player, perform
 from ..frames import PITCHES, note_targets
 from ..mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, log_mel, segment_features
@@ -69,7 +69,7 @@ LEAD = 119  # frames before a segment of a whole piece, so that what rings on in
 
 @lru_cache(maxsize=8)
 def _resampler(rate: int):
-    import torchaudio
+    with optional(): import torchaudio
     return torchaudio.transforms.Resample(rate, SAMPLE_RATE, lowpass_filter_width=24)
 
 def to_16_khz(
@@ -302,7 +302,7 @@ def add_lora(
     rank: int, # of the corrections
 ) -> nn.Module: # a `peft.PeftModel` around it, to be called like it
     "Freeze a network and give its attention adapters of low rank."
-    from peft import LoraConfig, get_peft_model
+    with optional(): from peft import LoraConfig, get_peft_model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name peft uses
         return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2*rank, target_modules=["q", "k", "v", "o"]))
@@ -559,7 +559,7 @@ def read_log(
 # %% ../../nbs/reference/training/mt3.ipynb #d3bac092
 def _tensorboard(folder: Path):
     try: import tensorboard  # noqa
-    except ImportError: return False
+    except (ImportError, OSError): return False
     from lightning.pytorch.loggers import TensorBoardLogger
     return TensorBoardLogger(folder, name=None, version="tensorboard")
 

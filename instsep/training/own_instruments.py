@@ -138,8 +138,8 @@ def cached_pieces(
         if file.is_file(): return PieceBank.load(file)
     works = CLASSICAL_WORKS[::6] if quick else CLASSICAL_WORKS
     try: import music21
-    except ImportError:
-        raise InstsepError("pieces: of music21, which is missing; pip install music21, or give --pieces") from None
+    except (ImportError, OSError) as error:
+        raise InstsepError(f"pieces: of music21, which is missing or broken ({error}); pip install music21, or give --pieces") from None
     say(f"pieces: converting {len(works)} works of music21's corpus, once; they are kept in {folder}")
     pieces = []
     for work in tqdm(works, desc="pieces", unit="work", disable=not progress, leave=False):
