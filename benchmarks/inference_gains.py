@@ -124,7 +124,7 @@ def quantised(separator):
 
 
 def compiled(separator): separator.network = torch.compile(separator.network)
-def sixteen(separator): separator.network.bears_16_bits = True
+def sixteen(separator): separator.network.supports_bf16 = True
 def onnx(separator): separator.network = Onnx(separator.network)
 
 
@@ -147,7 +147,7 @@ def one(name: str, folder: Path, runs: int) -> None:
     from instsep.separator import Separator
     torch.set_num_threads(1)
     mixture, separator = recording(), Separator.from_pretrained("trio")
-    separator.network.bears_16_bits = False  # but where it is tried
+    separator.network.supports_bf16 = False  # but where it is tried
     change, window, pairs = WAYS[name]
     if change: change(separator)
     run = (lambda: in_pairs(separator, mixture, window)) if pairs else (lambda: timed(separated, separator, mixture, window))
@@ -167,8 +167,8 @@ def measure(name: str, folder: Path, options) -> dict:
     command = [sys.executable, __file__, "--one", name, str(folder), "--runs", str(options.runs)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if not done.returncode: return json.loads(done.stdout.splitlines()[-1])
-    said = [line for line in done.stderr.splitlines() if line and not line.startswith(" ")]
-    return dict(fails=next((line for line in reversed(said) if "Error" in line), said[-1] if said else "?")[:160])
+    messages = [line for line in done.stderr.splitlines() if line and not line.startswith(" ")]
+    return dict(fails=next((line for line in reversed(messages) if "Error" in line), messages[-1] if messages else "?")[:160])
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from instsep.mixtures import DRY, Equaliser, Gain, Mixtures, Room, WhiteNoise, b
 from instsep.sound.notebank import NoteBank
 from instsep.music.pieces import PieceBank
 from instsep.inference.registry import find_network
-from instsep.separator import ConvUNet, level
+from instsep.separator import ConvUNet, local_rms
 from instsep.sound.spectral import istft, oracle, stft
 from instsep.training.separator import spectral_loss
 
@@ -62,11 +62,11 @@ TRIALS = [
     Trial("mask", "log, but the network gives masks", scale="log", output="mask"),
     Trial("complex", "mask, but the loss compares complex spectrograms in decibel", scale="log", output="mask", loss="complex"),
     Trial("repaired", "complex, and group normalisation inside", scale="log", output="mask", loss="complex", norm=True),
-    Trial("MaskRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="MaskRNN", options=dict(used=1536)),
+    Trial("OpenUnmixBLSTM", "repaired, another network", scale="log", output="mask", loss="complex", network="OpenUnmixBLSTM", options=dict(bins=1536)),
     Trial("BandSplitRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="BandSplitRNN",
-          options=dict(bands=BANDS_5HZ, fold=1)),
+          options=dict(bands=BANDS_5HZ, frames_per_step=1)),
     Trial("HarmonicRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="HarmonicRNN",
-          options=dict(used=1536, fold=1)),
+          options=dict(bins=1536, frames_per_step=1)),
     Trial("paper, mask only", "paper, but the network gives masks", output="mask"),
     Trial("paper, L1 only", "paper, but mean absolute error", loss="l1"),
     Trial("paper, norm only", "paper, and group normalisation inside", norm=True),
@@ -90,7 +90,7 @@ def unsqueeze(x, loudness, scale):
 def run(network, trial, mixture):
     "Complex mixture (batch, bins, frames) -> output in the trial's scale, and estimates of magnitudes (batch, stems, bins, frames)."
     magnitude = mixture.abs()
-    loudness = level(magnitude)
+    loudness = local_rms(magnitude)
     x = squeeze(magnitude, loudness, trial.scale)
     if trial.network != "ConvUNet":                          # a network of the package: it compresses by itself, and gives masks
         estimate = network(magnitude / loudness) * magnitude[:, None]
@@ -109,7 +109,7 @@ def loss_of(network, trial, stems):
     if trial.loss == "complex":
         unit = 2 / N_FFT
         return spectral_loss(estimate * torch.exp(1j * mixture.angle())[:, None] * unit, reference * unit)
-    target = squeeze(reference.abs(), level(mixture.abs())[:, None], trial.scale)
+    target = squeeze(reference.abs(), local_rms(mixture.abs())[:, None], trial.scale)
     return (output - target).abs().mean() if trial.loss == "l1" else (output - target).square().mean()
 
 
@@ -208,7 +208,7 @@ def silence(items):
     out = {"raw": [], "level": [], "log": []}
     for stems in items:
         reference = stft(stems, N_FFT, HOP).abs()
-        loudness = level(stft(stems.sum(0), N_FFT, HOP).abs()[None])
+        loudness = local_rms(stft(stems.sum(0), N_FFT, HOP).abs()[None])
         for scale in out: out[scale].append(squeeze(reference, loudness, scale).square().mean().item())
     return {scale: float(np.mean(values)) for scale, values in out.items()}
 

@@ -36,7 +36,7 @@ from instsep.mixtures import Equaliser, Gain, Mixtures, Room, WhiteNoise, balanc
 from instsep.sound.notebank import NoteBank
 from instsep.music.pieces import PieceBank
 from instsep.harmonic import HarmonicLayer, HarmonicRNN, _shifted
-from instsep.separator import Separator, SeparatorConfig, level
+from instsep.separator import Separator, SeparatorConfig, local_rms
 from instsep.inference.registry import network
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import _extend, istft, oracle
@@ -57,15 +57,15 @@ RESULTS = Path(__file__).parent / "results"
 @network
 class OpenUnmix(nn.Module):
     "The network of the package openunmix (Stöter et al. 2019), one for every stem as there; here trained together."
-    def __init__(self, stems: int, hidden: int = 512, bins: int = 1025, used: int = 768):
+    def __init__(self, stems: int, hidden: int = 512, bins: int = 1025, max_bin: int = 768):
         super().__init__()
         from openunmix.model import OpenUnmix as Original
-        self.used = used
-        self.each = nn.ModuleList(Original(nb_bins=bins, nb_channels=1, hidden_size=hidden, max_bin=used) for _ in range(stems))
+        self.max_bin = max_bin
+        self.each = nn.ModuleList(Original(nb_bins=bins, nb_channels=1, hidden_size=hidden, max_bin=max_bin) for _ in range(stems))
 
     def prepare(self, magnitudes):  # (any, bins, frames) of mixtures
         "Mean and deviation of every bin over the data, from which its first layer starts."
-        mean, deviation = (f((0, 2))[:self.used] for f in (magnitudes.mean, magnitudes.std))
+        mean, deviation = (f((0, 2))[:self.max_bin] for f in (magnitudes.mean, magnitudes.std))
         for one in self.each:
             one.input_mean.data, one.input_scale.data = -mean, 1 / deviation.clamp_min(1e-4 * deviation.max())
 
@@ -150,9 +150,9 @@ class DenseUNet(nn.Module):
 @network
 class MMDenseNet(nn.Module):
     "Dense blocks at several scales, for the lower half, the upper half and all of the spectrum (Takahashi and Mitsufuji 2017)."
-    def __init__(self, stems: int, used: int = 768, growth: tuple[int, ...] = (8, 3, 4), layers: int = 3, scales: int = 3):
+    def __init__(self, stems: int, bins: int = 768, growth: tuple[int, ...] = (8, 3, 4), layers: int = 3, scales: int = 3):
         super().__init__()
-        self.used, self.multiple = used, 2 ** scales
+        self.bins, self.multiple = bins, 2 ** scales
         self.low, self.high, self.full = (DenseUNet(16, k, layers, scales) for k in growth)
         self.alike = nn.Conv2d(self.high.outputs, self.low.outputs, 1)          # as many channels above as below
         self.join = DenseBlock(self.low.outputs + self.full.outputs, growth[2], layers)
@@ -160,9 +160,9 @@ class MMDenseNet(nn.Module):
 
     def forward(self, magnitude):  # (batch, bins, frames) -> (batch, stems, bins, frames)
         frames = magnitude.shape[-1]
-        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.used], (0, -frames % self.multiple))).unsqueeze(1)
-        low, high = x.split(self.used // 2, 2)                                  # (batch, 1, used / 2, frames)
-        bands = torch.cat([self.low(low), self.alike(self.high(high))], 2)      # (batch, channels, used, frames)
+        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.bins], (0, -frames % self.multiple))).unsqueeze(1)
+        low, high = x.split(self.bins // 2, 2)                                  # (batch, 1, bins / 2, frames)
+        bands = torch.cat([self.low(low), self.alike(self.high(high))], 2)      # (batch, channels, bins, frames)
         x = self.last(self.join(torch.cat([bands, self.full(x)], 1)))[..., :frames]
         return _extend(x.softmax(1), magnitude.shape[1])
 
@@ -194,14 +194,14 @@ class NoSummaryLayer(HarmonicLayer):
     "A `HarmonicLayer` in which no band knows of the frame as a whole."
     def __init__(self, *sizes):
         super().__init__(*sizes)
-        del self.pool, self.spread, self.whole
+        del self.summary_input, self.summary_output, self.summary_lstm
 
     def forward(self, x):
-        y = self.norm_mix(x)
-        narrow = self.narrow(y)
-        x = x + self.mix(torch.cat([y, *(_shifted(narrow, shift) for shift in self.shifts)], -1))
-        y = self.norm_time(x)
-        return x + self.back(self.time(y.flatten(0, 1))[0].unflatten(0, y.shape[:2]))
+        y = self.mix_norm(x)
+        mixed = self.mix_input(y)
+        x = x + self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
+        y = self.time_norm(x)
+        return x + self.time_output(self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2]))
 
 
 @network
@@ -263,8 +263,8 @@ def experiment(name, change, **settings): return Row(name, change, kind="experim
 
 ROWS = [
     Row("HarmonicRNN", "ours"),
-    Row("MaskRNN", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 layers of 384, softmax masks",
-        "MaskRNN"),
+    Row("OpenUnmixBLSTM", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 layers of 384, softmax masks",
+        "OpenUnmixBLSTM"),
     Row("RepairedUNet", "the paper's U-Net, made to give masks", "RepairedUNet"),
     Row("HDemucs", "torchaudio's, 12 channels instead of 48", "SmallHDemucs"),
     Row("HDemucs, 3e-4", "the same at its authors' learning rate", "SmallHDemucs", learning_rate=3e-4),
@@ -437,7 +437,7 @@ def train(row, cache, budget):
     module = RivalModule(config, settings, row.loss)
     if hasattr(module.model.network, "prepare"):
         spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0] for k in range(32)])).abs()
-        for model in (module.model, module.ema): model.network.prepare(spec / level(spec))
+        for model in (module.model, module.ema): model.network.prepare(spec / local_rms(spec))
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     data, spent, step, losses, curve = [0.0], [0.0], 0, [], []
@@ -474,15 +474,15 @@ def recurrent_macs(module, inputs, output):
 
 def gmac_per_second(model, seconds=4):
     "Multiply-adds per second of audio, in billions: what PyTorch counts, and by hand LSTMs, which it does not; no Fourier transforms."
-    recurs = [m for m in model.modules() if isinstance(m, nn.LSTM)]
-    handles = [m.register_forward_hook(recurrent_macs) for m in recurs]
-    for m in recurs: m.counted = 0
+    lstms = [m for m in model.modules() if isinstance(m, nn.LSTM)]
+    handles = [m.register_forward_hook(recurrent_macs) for m in lstms]
+    for m in lstms: m.counted = 0
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter: model(0.1 * torch.randn(1, 1, seconds * RATE))
     for handle in handles: handle.remove()
     inside = sum(v for name, v in counter.get_flop_counts()["Global"].items() if "lstm" in str(name) or "rnn" in str(name))
     assert not inside, "this PyTorch counts LSTMs by itself"
-    return (counter.get_total_flops() / 2 + sum(m.counted for m in recurs)) / seconds / 1e9
+    return (counter.get_total_flops() / 2 + sum(m.counted for m in lstms)) / seconds / 1e9
 
 
 def cpu_per_second(model, seconds=12):

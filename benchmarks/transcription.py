@@ -33,7 +33,7 @@ import torch
 from instsep.sound.audio import load, mono_blocks, save
 from instsep.core import atomic_path
 from instsep.inference.registry import DEFAULT_TRANSCRIBER
-from instsep.frames import FrameTranscriber, PickConfig, note_targets, pick_notes
+from instsep.frames import FrameTranscriber, PeakPickingConfig, note_targets, pick_notes
 from instsep.metrics import format_table, note_scores, note_scores_by_instrument
 from instsep.mixtures import DEFAULT_AUGMENTATION, INSTRUMENTS, Gain, Mixtures, soundfont_player
 from instsep.music.notes import Note, instrument_programs
@@ -147,7 +147,7 @@ def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscribe
     parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(-1, 4)
              for name in config.instruments]
     frames = 1 + math.ceil(samples / RATE * rate)
-    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=replace(transcriber.pick, sharpness=1))
+    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=replace(transcriber.pick, sharing_exponent=1))
     return [Note(on, off, int(pitch), int(velocity), PROGRAM[config.instruments[k]])
             for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
 
@@ -306,7 +306,7 @@ def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
         for frame in grid:
             each = []
             for item, probability in zip(heard, said):
-                notes, who, _ = pick_notes(probability, rate, config=PickConfig(onset=onset, frame=frame))
+                notes, who, _ = pick_notes(probability, rate, config=PeakPickingConfig(onset=onset, frame=frame))
                 found = [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]]) for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
                 each.append(note_scores(item.notes, found, granularity=family))
             rows.append({"onset": onset, "frame": frame} | {SHORT[key]: _over([s[key] for s in each], np.mean)
@@ -335,7 +335,7 @@ def tuning_text(rows: list[dict], command: str, count: int) -> str:
 
 def _used(at: dict) -> str:
     "What the thresholds in use come to, where they were tried."
-    used = PickConfig()
+    used = PeakPickingConfig()
     row = at.get((used.onset, used.frame))
     return f" In use, between the two: onset {used.onset:g}, frame {used.frame:g}: " + ", ".join(
         f"{name} {row[name]:.3f}" for name in list(row)[2:]) + "." if row else ""

@@ -1,6 +1,6 @@
 """Does a separator mind an ensemble that is tuned between the keys? The measurement of chapter 6 for any model.
 
-    python benchmarks/tuning.py --model runs/maskrnn/model --name maskrnn
+    python benchmarks/tuning.py --model runs/openunmix_blstm/model --name openunmix_blstm
 
 The same eight mixtures of pieces that no model has heard, played faster and faster so that all pitches move by up to a
 semitone. Writes nbs/results/tuning_<name>.json: improvement in SI-SDR for every stem at every step.

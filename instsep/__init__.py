@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 from . import _moved  # old imports go on working
 
 _HOMES = dict(InstsepError="core", Separator="separator", list_models="inference.registry")  # names at hand, imported when asked for
-NETWORK_MODULES = dict(RepairedUNet="separator", MaskRNN="harmonic", BandSplitRNN="harmonic", HarmonicRNN="harmonic",
+NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", BandSplitRNN="harmonic", HarmonicRNN="harmonic",
                        NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
 
 
@@ -20,7 +20,7 @@ def separate(path, model=None, device=None, *, instruments=None, mono=False, dow
     from .inference.windows import separate_recording
     from .separator import Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
-    return separate_recording(separator.playing(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
+    return separate_recording(separator.given_instruments(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, progress=False):

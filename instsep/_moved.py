@@ -14,6 +14,9 @@ NAMES = dict(  # module or folder that is still there: the modules that hold wha
     training=["training.separator"], inference=["inference.windows", "files.separation"],
     separator=["harmonic", "inference.registry", "sound.spectral"], frames=["together", "inference.registry"])
 
+RENAMED = dict(  # names that are called otherwise now
+    MaskRNN="OpenUnmixBLSTM", PickConfig="PeakPickingConfig", BothModule="JointModule")
+
 
 def forward(old: str):
     "A module's `__getattr__` that looks for what is not there where it is now."
@@ -21,11 +24,12 @@ def forward(old: str):
         fault = AttributeError(f"module 'instsep.{old}' has no attribute {name!r}")
         if name.startswith("__"): raise fault
         if old in ("training", "inference") and find_spec(f"instsep.{old}.{name}"): raise fault  # a module of the folder: to be imported
-        for new in (MODULES | NAMES)[old]:
+        now = RENAMED.get(name, name)
+        for new in [*(MODULES | NAMES).get(old, []), *[old] * (name in RENAMED and old not in MODULES)]:
             module = import_module(f"instsep.{new}")
-            if name not in vars(module): continue
-            warnings.warn(f"instsep.{old}.{name} is now instsep.{new}.{name}", DeprecationWarning, stacklevel=2)
-            return vars(module)[name]
+            if now not in vars(module): continue
+            warnings.warn(f"instsep.{old}.{name} is now instsep.{new}.{now}", DeprecationWarning, stacklevel=2)
+            return vars(module)[now]
         raise fault
     return look_up
 

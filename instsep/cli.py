@@ -418,24 +418,27 @@ def _train_separator(
     result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
                              stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
                              learning_rate=learning_rate, workers=workers, resume=resume, device=device,
-                             say=lambda line: typer.echo(line, err=True), progress=seen, **asked)
+                             log=lambda line: typer.echo(line, err=True), progress=seen, **asked)
     if not result["stopped"]: typer.echo(told(result))
     typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} minutes; "
                f"instsep separate FILE -n {folder}")
     if result["stopped"]: raise KeyboardInterrupt
 
 # %% ../nbs/reference/cli.ipynb #79064cb3
-# network -> module that teaches it
-TRANSCRIBERS = dict.fromkeys(("frames", "both"), "instsep.training.frames") | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), "instsep.training.mt3")
+# network -> module that trains it, and its function
+TRANSCRIBERS = (dict.fromkeys(("frames", "both"), ("instsep.training.frames", "train_frames"))
+                | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), ("instsep.training.mt3", "train_mt3")))
 
-def _teacher_of(network: str | None, init: str | None):
-    "The module that teaches a network; if none is named, the kind of the weights to start from."
+def _training_of(network: str | None, init: str | None): # two functions
+    "What trains a network, and what sums up its result; if none is named, that of the kind of the weights to start from."
     from instsep.frames import is_frames
     from instsep.inference.registry import list_models
     if network is None: network = "frames" if init is None or init in list_models() or is_frames(init) else "mt3-tiny"
     if network not in TRANSCRIBERS:
         raise InstsepError(f"--network {network}: is not known; there are {', '.join(TRANSCRIBERS)}")
-    return importlib.import_module(TRANSCRIBERS[network])
+    module, function = TRANSCRIBERS[network]
+    module = importlib.import_module(module)
+    return getattr(module, function), module.training_summary
 
 @train.command("transcriber")
 def _train_transcriber(
@@ -470,20 +473,21 @@ def _train_transcriber(
     Trains on endless mixtures of clarinet, guitar and piano, validates now and then, keeps the best. Ctrl-C keeps the
     best so far, and the same command goes on.
     """
-    folder, seen, teacher = _check_output(output), sys.stderr.isatty(), _teacher_of(network, init)
+    folder, seen = _check_output(output), sys.stderr.isatty()
+    run_training, training_summary = _training_of(network, init)
     if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
-    def say(line): typer.echo(line, err=True)
+    def log(line): typer.echo(line, err=True)
     from instsep.music.pieces import PieceBank
     if pieces: played = PieceBank.load(pieces)
     else:
         from instsep.training.own_instruments import cached_pieces
-        played = cached_pieces(quick=False, say=say, progress=seen)
-    result = teacher.train_transcriber(
+        played = cached_pieces(quick=False, log=log, progress=seen)
+    result = run_training(
         network, folder, bank=_load_banks(bank), pieces=played, init=init, preset=preset, resume=resume, device=device,
-        progress=seen, say=say, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
+        progress=seen, log=log, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
         accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16, seed=seed, workers=workers,
         **(dict(widen=widen) if widen else {}))
-    typer.echo(f"{folder}: {'stopped ' * result['stopped']}{teacher.summary(result)}; "
+    typer.echo(f"{folder}: {'stopped ' * result['stopped']}{training_summary(result)}; "
                f"instsep transcribe FILE -n {folder}")
     if result["stopped"]: raise KeyboardInterrupt
 

@@ -17,74 +17,74 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ._moved import forward
-from .core import InstsepError, in_16_bits, pick_device
+from .core import InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
 from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, load_model, save_model
 from .music.notes import Note, Transcription, instrument_programs
-from .separator import level
+from .separator import local_rms
 from .sound.spectral import stft
 
 # %% auto #0
-__all__ = ['LOWEST_PITCH', 'PITCHES', 'KINDS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets', 'PickConfig',
-           'heard_together', 'pick_onsets', 'find_ends', 'NotePicker', 'pick_notes', 'one_player', 'only_players',
-           'FrameTranscriber', 'is_frames']
+__all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
+           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'find_offsets', 'NotePicker', 'pick_notes',
+           'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
-KINDS = ("onset", "frame", "velocity")  # what is said of every pitch at every frame
+OUTPUT_HEADS = ("onset", "frame", "velocity")  # what is estimated for every pitch at every frame
 
 
 @dataclass
 class FramesConfig:
     "All that is needed to build a `FrameTranscriber` but its weights."
-    instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")    # whose notes; all others' are `other`
+    instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")    # of a note; all out-of-set instruments are `other`
     options: dict = field(default_factory=dict)                       # of `HarmonicNotes`
     sample_rate: int = 22050                                          # Hz
     n_fft: int = 2048                                                 # samples in a frame: 93 ms
-    long: int = 8192                                                  # samples in a frame of the sharper spectrum: 372 ms
+    long_n_fft: int = 8192                                            # samples in a frame of the spectrum with finer bins: 372 ms
     hop: int = 512                                                    # samples between frames: 23 ms
 
 # %% ../nbs/08_frames.ipynb #c97b75e4
 class HarmonicNotes(nn.Module):
     "Logits of onset, frame and velocity for every instrument and pitch, after the trunk of a `HarmonicRNN`."
-    def __init__(self, instruments: int, lowest: float, long: int = 4, width: int = 32, hidden: int = 20, narrow: int = 10,
-                 summary: int = 48, layers: int = 3, used: int = 768, fold: int = 2, pitch_width: int = 48,
-                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64, solo: tuple[int, ...] = ()):
+    def __init__(self, instruments: int, lowest: float, long_ratio: int = 4, width: int = 32, hidden: int = 20, mix_width: int = 10,
+                 summary: int = 48, layers: int = 3, bins: int = 768, frames_per_step: int = 2, pitch_width: int = 48,
+                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64, monophonic: tuple[int, ...] = ()):
         super().__init__()
-        self.instruments, self.used, self.long, self.fold = instruments, used, long, fold
-        self.solo = tuple(solo)                                                 # numbers of those who play one note at a time
-        bands = log_bands(used, 24, lowest)                                     # (bands, used)
+        self.instruments, self.bins, self.long_ratio, self.frames_per_step = instruments, bins, long_ratio, frames_per_step
+        self.monophonic = tuple(monophonic)                                     # indices of the instruments that play one note at a time
+        bands = log_bands(bins, 24, lowest)                                     # (bands, bins)
         place = 24 * math.log2(lowest / 5) + torch.arange(len(bands))           # as the separator counts its bands
         place = torch.stack([(2 * place / 173 - 1) ** k for k in (1, 2)], -1)[:, None]  # (bands, 1, 2)
-        sharp = log_bands(used * long, 24, lowest * long)                       # (bands, used * long)
-        for name, value in dict(bands=bands, sharp=sharp, place=place).items(): self.register_buffer(name, value, False)
-        self.enter, self.enter_sharp = nn.Linear(3 * fold + 2, width), nn.Linear(fold, width, bias=False)
-        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, narrow, summary, 24) for _ in range(layers)))
-        self.norm, self.gather = nn.LayerNorm(width), nn.Linear(3 * width, pitch_width)
-        self.pitches = nn.Sequential(*(HarmonicLayer(pitch_width, pitch_hidden, narrow, summary, 12)
+        long_bands = log_bands(bins * long_ratio, 24, lowest * long_ratio)       # (bands, bins * long_ratio)
+        for name, value in dict(bands=bands, long_bands=long_bands, place=place).items(): self.register_buffer(name, value, False)
+        self.input_projection, self.long_window_projection = nn.Linear(3 * frames_per_step + 2, width), nn.Linear(frames_per_step, width, bias=False)
+        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, mix_width, summary, 24) for _ in range(layers)))
+        self.norm, self.pitch_projection = nn.LayerNorm(width), nn.Linear(3 * width, pitch_width)
+        self.pitch_layers = nn.Sequential(*(HarmonicLayer(pitch_width, pitch_hidden, mix_width, summary, 12)
                                        for _ in range(pitch_layers)))
         self.head = nn.Sequential(nn.LayerNorm(pitch_width), nn.Linear(pitch_width, head), nn.GELU(),
-                                  nn.Linear(head, len(KINDS) * instruments * fold))
+                                  nn.Linear(head, len(OUTPUT_HEADS) * instruments * frames_per_step))
         nn.init.constant_(self.head[-1].bias, -4.0)                             # hardly ever does anything begin
 
     def forward(
         self,
         magnitude: torch.Tensor,  # (batch, bins, frames)
-        sharp: torch.Tensor,      # (batch, long * bins, frames), the same frames heard through longer windows
-    ) -> torch.Tensor:            # (batch, kinds, instruments, pitches, frames)
+        long_magnitude: torch.Tensor,  # (batch, long_ratio * bins, frames), the same frames through longer windows
+    ) -> torch.Tensor:            # (batch, heads, instruments, pitches, frames)
         frames = magnitude.shape[-1]
-        fold = lambda x, matrix: torch.einsum("bu,nusf->nbsf", matrix, torch.log1p(100 * nn.functional.pad(
-            x[:, :matrix.shape[1]], (0, -frames % self.fold))).unflatten(2, (-1, self.fold)))
-        y = fold(magnitude, self.bands)                                         # (batch, bands, steps, fold)
+        to_bands = lambda x, matrix: torch.einsum("bu,nusf->nbsf", matrix, torch.log1p(100 * nn.functional.pad(
+            x[:, :matrix.shape[1]], (0, -frames % self.frames_per_step))).unflatten(2, (-1, self.frames_per_step)))
+        y = to_bands(magnitude, self.bands)                                     # (batch, bands, steps, frames_per_step)
         slope = y[:, 1:] - y[:, :-1]                                            # against the bands below and above
         below, above = (nn.functional.pad(slope, (0, 0, 0, 0, *ends)) for ends in ((1, 0), (0, 1)))
-        y = self.enter(torch.cat([y, above, below, self.place.expand(len(y), -1, y.shape[2], -1)], -1))
-        y = self.norm(self.trunk(y + self.enter_sharp(fold(sharp, self.sharp))))            # (batch, bands, steps, width)
+        y = self.input_projection(torch.cat([y, above, below, self.place.expand(len(y), -1, y.shape[2], -1)], -1))
+        y = self.norm(self.trunk(y + self.long_window_projection(to_bands(long_magnitude, self.long_bands))))  # (batch, bands, steps, width)
         y = nn.functional.pad(y, (0, 0, 0, 0, 1, 0))                            # a band below the lowest
         y = torch.cat([y[:, k:k + 2 * PITCHES:2] for k in range(3)], -1)        # (batch, pitches, steps, 3 * width)
-        y = self.head(self.pitches(self.gather(y)))                             # (batch, pitches, steps, ...)
-        y = y.unflatten(-1, (len(KINDS), self.instruments, self.fold))
-        return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames]             # (batch, kinds, instruments, pitches, frames)
+        y = self.head(self.pitch_layers(self.pitch_projection(y)))              # (batch, pitches, steps, ...)
+        y = y.unflatten(-1, (len(OUTPUT_HEADS), self.instruments, self.frames_per_step))
+        return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames]             # (batch, heads, instruments, pitches, frames)
 
 # %% ../nbs/08_frames.ipynb #0701f8cc
 class FrameModel(nn.Module):
@@ -93,7 +93,7 @@ class FrameModel(nn.Module):
         super().__init__()
         self.config = config
         lowest = 440 * 2 ** ((LOWEST_PITCH - 69) / 12) * config.n_fft / config.sample_rate  # in bins
-        self.network = HarmonicNotes(len(config.instruments) + 1, lowest, config.long // config.n_fft, **config.options)
+        self.network = HarmonicNotes(len(config.instruments) + 1, lowest, config.long_n_fft // config.n_fft, **config.options)
 
     @property
     def frame_rate(self) -> float:
@@ -103,12 +103,12 @@ class FrameModel(nn.Module):
     def forward(
         self,
         waveform: torch.Tensor,  # (batch, samples), at the config's sample rate
-    ) -> torch.Tensor:           # (batch, kinds, instruments and other, pitches, frames), logits
+    ) -> torch.Tensor:           # (batch, heads, instruments and other, pitches, frames), logits
         "Onset, frame and velocity at each of `1 + ceil(samples / hop)` frames."
         c = self.config
-        short, sharp = (stft(waveform, size, c.hop).abs() * (2 / size) for size in (c.n_fft, c.long))  # (batch, bins, frames)
-        loudness = level(short)                                                 # (batch, 1, frames)
-        return self.network(short / loudness, sharp / loudness)
+        short, long_magnitude = (stft(waveform, size, c.hop).abs() * (2 / size) for size in (c.n_fft, c.long_n_fft))  # (batch, bins, frames)
+        loudness = local_rms(short)                                             # (batch, 1, frames)
+        return self.network(short / loudness, long_magnitude / loudness)
 
 # %% ../nbs/08_frames.ipynb #2e8f5e01
 def note_targets(
@@ -116,40 +116,40 @@ def note_targets(
     frames: int,
     frame_rate: float,        # frames per second
     *,
-    reach: float = 2.0,       # frames from an onset to where its triangle ends
-) -> np.ndarray:              # float32 (kinds, instruments, pitches, frames)
-    "What a network should say: a triangle around each onset (Kong et al. 2021), 1 while a note is held, its velocity / 127."
-    targets = np.zeros((len(KINDS), len(parts), PITCHES, frames), np.float32)
+    width: float = 2.0,       # frames from an onset to where its triangle ends
+) -> np.ndarray:              # float32 (heads, instruments, pitches, frames)
+    "The targets of a network: a triangle around each onset (Kong et al. 2021), 1 while a note is held, its velocity / 127."
+    targets = np.zeros((len(OUTPUT_HEADS), len(parts), PITCHES, frames), np.float32)
     for onset, held, velocity, notes in zip(*targets, parts):
         for begin, end, pitch, strength in notes:
             key, at = int(pitch) - LOWEST_PITCH, begin * frame_rate
             if not 0 <= key < PITCHES or end <= 0: continue
             first, last = max(0, math.ceil(at)), math.ceil(end * frame_rate)
             held[key, first:max(last, first + 1)] = 1
-            near = np.arange(max(0, math.ceil(at - reach)), max(0, min(frames, math.floor(at + reach) + 1)))
-            height = np.maximum(1 - np.abs(near - at) / reach, 0)
+            near = np.arange(max(0, math.ceil(at - width)), max(0, min(frames, math.floor(at + width) + 1)))
+            height = np.maximum(1 - np.abs(near - at) / width, 0)
             velocity[key, near] = np.where(height >= onset[key, near], strength / 127, velocity[key, near])
             onset[key, near] = np.maximum(onset[key, near], height)
     return targets
 
 # %% ../nbs/08_frames.ipynb #61bf1d30
 @dataclass
-class PickConfig:
-    "What makes a note of what the network says. The onset's threshold was best on validation mixtures (`nbs/results/notes_thresholds.json`); the frame's lies between the best of two such sets."
+class PeakPickingConfig:
+    "How notes are picked from the posteriors. The onset's threshold was best on validation mixtures (`nbs/results/notes_thresholds.json`); the frame's lies between the best of two such sets."
     onset: float = 0.3    # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
-    sharpness: float = 2.0  # of the decision who plays a note, see `heard_together`; 1: each instrument is heard by itself
+    sharing_exponent: float = 2.0  # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself
 
 
-def heard_together(
-    probability: np.ndarray,  # (kinds, instruments, pitches, frames)
-    sharpness: float,         # 1 changes nothing; the higher, the more the likeliest instrument gets
+def share_across_instruments(
+    probability: np.ndarray,  # (heads, instruments, pitches, frames)
+    sharing_exponent: float,  # 1 changes nothing; the higher, the more the likeliest instrument gets
 ) -> np.ndarray:              # the same shape
-    "Onsets and frames of a pitch, shared out among the instruments by their probabilities to the power of `sharpness`; the sum stays, none is above 1."
-    said = probability[:2]
-    share = said ** sharpness                                                   # (2, instruments, pitches, frames)
-    shared = np.minimum(share * (said.sum(1, keepdims=True) / np.maximum(share.sum(1, keepdims=True), 1e-12)), 1)
+    "Onsets and frames of a pitch, shared out among the instruments by their probabilities to the power of `sharing_exponent`; the sum stays, none is above 1."
+    posteriors = probability[:2]
+    share = posteriors ** sharing_exponent                                      # (2, instruments, pitches, frames)
+    shared = np.minimum(share * (posteriors.sum(1, keepdims=True) / np.maximum(share.sum(1, keepdims=True), 1e-12)), 1)
     return np.concatenate([shared, probability[2:]])
 
 
@@ -165,7 +165,7 @@ def pick_onsets(
     return row, frame, np.clip(slope / (peak[row, frame] + np.abs(slope) / 2), -0.5, 0.5)
 
 
-def find_ends(
+def find_offsets(
     row: np.ndarray,       # int (n,), which row each note is in, in order
     begin: np.ndarray,     # (n,), frames, in order within a row
     held: np.ndarray,      # bool (rows, frames)
@@ -174,55 +174,55 @@ def find_ends(
     "A note ends where it is no longer held, or where the next one of its row begins."
     frames, end = held.shape[1], np.empty(len(begin))
     for one in np.unique(row):
-        silent, mine = np.append(np.flatnonzero(~held[one]), frames), np.flatnonzero(row == one)
-        first = np.searchsorted(silent, np.floor(begin[mine]) + 2)              # what is silent from the second frame on
+        silent, of_row = np.append(np.flatnonzero(~held[one]), frames), np.flatnonzero(row == one)
+        first = np.searchsorted(silent, np.floor(begin[of_row]) + 2)            # what is silent from the second frame on
         ends = silent[first.clip(max=len(silent) - 1)] - 0.5                    # between the last held frame and the first silent one
-        end[mine] = np.minimum(ends, np.append(begin[mine[1:]], frames))
+        end[of_row] = np.minimum(ends, np.append(begin[of_row[1:]], frames))
     return np.maximum(end, begin + shortest)
 
 # %% ../nbs/08_frames.ipynb #e5dac634
 class NotePicker:
     "Notes from probabilities that come piece by piece; of what is settled it keeps the peaks, and a byte for every frame, pitch and instrument."
-    def __init__(self, instruments: int, frame_rate: float, config: PickConfig = PickConfig()):
+    def __init__(self, instruments: int, frame_rate: float, config: PeakPickingConfig = PeakPickingConfig()):
         self.rows, self.frame_rate, self.config = instruments * PITCHES, frame_rate, config
         self.frames, self.held, self.found = 0, [], []
         self.tail = np.zeros((2, self.rows, 0), np.float32)                     # onsets and velocities that are not settled
 
-    def add(self, probability: np.ndarray) -> None:  # (kinds, instruments, pitches, frames), the next ones
-        if self.config.sharpness != 1: probability = heard_together(probability, self.config.sharpness)
-        onset, held, velocity = probability.reshape(len(KINDS), self.rows, -1)  # each (rows, frames)
+    def add(self, probability: np.ndarray) -> None:  # (heads, instruments, pitches, frames), the next ones
+        if self.config.sharing_exponent != 1: probability = share_across_instruments(probability, self.config.sharing_exponent)
+        onset, held, velocity = probability.reshape(len(OUTPUT_HEADS), self.rows, -1)  # each (rows, frames)
         self.held.append(held >= self.config.frame)
-        heard = np.concatenate([self.tail, np.stack([onset, velocity])], -1)    # (2, rows, frames)
-        self._peaks(heard, settled=heard.shape[-1] - 1)
+        activity = np.concatenate([self.tail, np.stack([onset, velocity])], -1)  # (2, rows, frames)
+        self._append_peaks(activity, settled=activity.shape[-1] - 1)
         self.frames += held.shape[1]
-        self.tail = heard[..., -2:]                                             # the last frame, and what was before it
+        self.tail = activity[..., -2:]                                          # the last frame, and what was before it
 
-    def _peaks(self, heard: np.ndarray, settled: int) -> None:
+    def _append_peaks(self, activity: np.ndarray, settled: int) -> None:
         "Peaks but the first frame's and those from `settled` on: one was seen already, the others' right side was not."
-        row, frame, later = pick_onsets(heard[0], self.config.onset)
+        row, frame, later = pick_onsets(activity[0], self.config.onset)
         kept = (frame >= (self.tail.shape[-1] > 1)) & (frame < settled)
         start = self.frames - self.tail.shape[-1]
-        height, loudness = heard[:, row, frame]                                 # each (peaks,)
+        height, loudness = activity[:, row, frame]                              # each (peaks,)
         self.found.append(np.stack([row, start + frame + later, height, loudness], -1)[kept])
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Notes (n, 4): onset s, offset s, pitch, velocity; instrument (n,); confidence (n,)."
         if not self.frames: return np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)
-        if self.tail.shape[-1]: self._peaks(self.tail, settled=2)
+        if self.tail.shape[-1]: self._append_peaks(self.tail, settled=2)
         found = np.concatenate(self.found)
         found = found[np.lexsort((found[:, 1], found[:, 0]))]                   # by row and time
         row, (begin, height, loudness) = found[:, 0].astype(int), found[:, 1:].T
-        end = find_ends(row, begin, np.concatenate(self.held, -1), self.config.shortest * self.frame_rate)
+        end = find_offsets(row, begin, np.concatenate(self.held, -1), self.config.shortest * self.frame_rate)
         velocity = np.clip(np.rint(127 * loudness), 1, 127)
         notes = np.stack([np.maximum(begin, 0) / self.frame_rate, end / self.frame_rate, row % PITCHES + LOWEST_PITCH, velocity], 1)
         return notes, row // PITCHES, height
 
 
 def pick_notes(
-    probability: np.ndarray,  # (kinds, instruments, pitches, frames)
+    probability: np.ndarray,  # (heads, instruments, pitches, frames)
     frame_rate: float,        # frames per second
     *,
-    config: PickConfig = PickConfig(),
+    config: PeakPickingConfig = PeakPickingConfig(),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # notes (n, 4): onset s, offset s, pitch, velocity; instrument, confidence (n,)
     "All notes at once."
     picker = NotePicker(probability.shape[1], frame_rate, config)
@@ -230,45 +230,45 @@ def pick_notes(
     return picker.finish()
 
 # %% ../nbs/08_frames.ipynb #217929af
-def one_player(
-    logits: torch.Tensor,    # (batch, kinds, instruments and other, pitches, frames)
-    solo: tuple[int, ...],   # numbers of the instruments that play one note at a time
+def merge_monophonic(
+    logits: torch.Tensor,    # (batch, heads, instruments and other, pitches, frames)
+    monophonic: tuple[int, ...],  # indices of the instruments that play one note at a time
     *,
-    together: float = 0.3,   # share of the frames of the one that sounds less in which both would have to sound, to be two
-    most: float = 2.0,       # strangers with so many times the instrument's notes are believed
-) -> tuple[torch.Tensor, list[int | None]]:  # the same shape; for each item of the batch, who was given what strangers seemed to play
-    "Where a solo instrument and strangers take turns and never play at once, the strangers' onsets and frames become its own."
-    owners: list[int | None] = [None] * len(logits)
-    if not solo: return logits, owners
-    said, logits = logits[:, :2].float().sigmoid(), logits.float().clone()      # (batch, 2, instruments and other, pitches, frames)
-    loudest, pitch = said[:, 1].max(2)                                          # (batch, instruments and other, frames)
-    sounds, notes = loudest > 0.5, said[:, 0].sum((2, 3))                       # notes: (batch, instruments and other)
+    overlap_share: float = 0.3,  # share of the shorter one's frames in which both would have to sound, to be two parts
+    max_note_ratio: float = 2.0,  # with so many times the instrument's notes, out-of-set notes stay
+) -> tuple[torch.Tensor, list[int | None]]:  # the same shape; for each item of the batch, which instrument the out-of-set notes were merged into
+    "Where a monophonic instrument and out-of-set ones take turns and never overlap, the out-of-set onsets and frames become its own."
+    merged_into: list[int | None] = [None] * len(logits)
+    if not monophonic: return logits, merged_into
+    posteriors, logits = logits[:, :2].float().sigmoid(), logits.float().clone()  # (batch, 2, instruments and other, pitches, frames)
+    loudest, pitch = posteriors[:, 1].max(2)                                    # (batch, instruments and other, frames)
+    sounds, notes = loudest > 0.5, posteriors[:, 0].sum((2, 3))                 # notes: (batch, instruments and other)
     for item in range(len(logits)):
-        for k in solo:
+        for k in monophonic:
             both = sounds[item, k] & sounds[item, -1] & (pitch[item, k] != pitch[item, -1])   # (frames,)
             fewer = min(sounds[item, k].sum(), sounds[item, -1].sum())
-            if owners[item] is not None or both.sum() >= together * fewer.clamp_min(1) or notes[item, -1] >= most * notes[item, k]: continue
-            owners[item] = k
-            logits[item, :2, k] = (said[item, :, k] + said[item, :, -1]).clamp(1e-4, 1 - 1e-4).logit()
+            if merged_into[item] is not None or both.sum() >= overlap_share * fewer.clamp_min(1) or notes[item, -1] >= max_note_ratio * notes[item, k]: continue
+            merged_into[item] = k
+            logits[item, :2, k] = (posteriors[item, :, k] + posteriors[item, :, -1]).clamp(1e-4, 1 - 1e-4).logit()
             logits[item, :2, -1] = -9.2                                         # 1e-4 as a logit
-    return logits, owners
+    return logits, merged_into
 
 # %% ../nbs/08_frames.ipynb #8d58ed06
-def only_players(
-    logits: torch.Tensor,  # (batch, kinds, instruments and other, pitches, frames)
-    players: list[int],    # which instruments play
-    strangers: bool,       # may others play, too?
+def restrict_to_instruments(
+    logits: torch.Tensor,  # (batch, heads, instruments and other, pitches, frames)
+    active: list[int],     # indices of the instruments that play
+    out_of_set: bool,      # may out-of-set instruments play, too?
 ) -> torch.Tensor:         # the same shape
-    "Onsets and frames of those who do not play, given to those who may in proportion to what is said of each."
-    everybody = list(range(logits.shape[2]))
-    mine = [*players, *everybody[-1:]*strangers]
-    away = [k for k in everybody if k not in mine]
-    said = logits[:, :2].float().sigmoid()                                      # (batch, 2, instruments and other, pitches, frames)
-    here, gone = said[:, :, mine], said[:, :, away].sum(2, keepdim=True)
+    "Onsets and frames of inactive instruments, shared out among those that may play, in proportion to their posteriors."
+    everyone = list(range(logits.shape[2]))
+    kept = [*active, *everyone[-1:]*out_of_set]
+    removed = [k for k in everyone if k not in kept]
+    posteriors = logits[:, :2].float().sigmoid()                                # (batch, 2, instruments and other, pitches, frames)
+    here, gone = posteriors[:, :, kept], posteriors[:, :, removed].sum(2, keepdim=True)
     here = here + gone * here / here.sum(2, keepdim=True).clamp_min(1e-6)
     out = logits.float().clone()
-    out[:, :2, mine] = here.clamp(1e-4, 1 - 1e-4).logit()
-    out[:, :2, away] = -9.2                                                     # 1e-4 as a logit
+    out[:, :2, kept] = here.clamp(1e-4, 1 - 1e-4).logit()
+    out[:, :2, removed] = -9.2                                                  # 1e-4 as a logit
     return out
 
 
@@ -278,68 +278,68 @@ class FrameTranscriber:
         self,
         model: FrameModel,
         *,
-        pick: PickConfig | None = None,  # None: as it was measured to be best
-        window: float = 30.0,            # s that the network hears at once
-        overlap: float = 0.2,            # share of a window that the next one hears too
+        pick: PeakPickingConfig | None = None,  # None: as it was measured to be best
+        window: float = 30.0,            # s that the network processes at once
+        overlap: float = 0.2,            # share of a window that the next one shares
     ):
         if not 0 <= overlap <= 0.5 or window <= 0: raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap between 0 and 0.5")
-        self.network, self.pick = model.eval(), pick or PickConfig()
+        self.network, self.pick = model.eval(), pick or PeakPickingConfig()
         self.window, self.overlap = window, overlap
 
     def probabilities(
         self,
         blocks: Iterable[np.ndarray],  # mono, (samples,), of any lengths, at the model's rate
-        players: list[int] | None = None,  # numbers of the instruments that play, and no others do; None: unknown
-    ) -> Iterator[np.ndarray]:         # (kinds, instruments, pitches, frames): the next frames, none left out, none twice
-        "What the network says, window after window: each is believed as far as the middle of what the next one hears too."
+        active: list[int] | None = None,   # indices of the instruments that play, and no others do; None: unknown
+    ) -> Iterator[np.ndarray]:         # (heads, instruments, pitches, frames): the next frames, none left out, none twice
+        "Posteriors, window after window: each is used as far as the middle of what it shares with the next one."
         hop, rate = self.network.config.hop, self.network.frame_rate
         size, margin = round(self.window * rate), round(self.window * self.overlap / 2 * rate)  # frames
         ready, first = np.zeros(0, np.float32), True
         for block in blocks:
             ready = np.concatenate([ready, block])
             while len(ready) > size * hop:
-                yield self._look(ready[:size * hop], players)[..., 0 if first else margin:size - margin]
+                yield self._posteriors_of_window(ready[:size * hop], active)[..., 0 if first else margin:size - margin]
                 ready, first = ready[(size - 2 * margin) * hop:], False
-        if len(ready): yield self._look(ready, players)[..., 0 if first else margin:]
+        if len(ready): yield self._posteriors_of_window(ready, active)[..., 0 if first else margin:]
 
     @torch.inference_mode()
-    def _look(self, samples: np.ndarray, players: list[int] | None) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
+    def _posteriors_of_window(self, samples: np.ndarray, active: list[int] | None) -> np.ndarray:  # (samples,) -> (heads, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        with in_16_bits(waveform.device): said = self.network(waveform[None])   # (1, kinds, instruments and other, pitches, frames)
-        said = one_player(said, self.network.network.solo)[0] if players is None else only_players(said, players, strangers=False)
-        return said[0, :, :-1].float().sigmoid().cpu().numpy()
+        with bf16_autocast(waveform.device): logits = self.network(waveform[None])  # (1, heads, instruments and other, pitches, frames)
+        logits = merge_monophonic(logits, self.network.network.monophonic)[0] if active is None else restrict_to_instruments(logits, active, out_of_set=False)
+        return logits[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(
         self,
         audio: str | Path | np.ndarray | torch.Tensor,  # a file, or a waveform (samples,) or (channels, samples)
         sample_rate: int | None = None,                 # Hz, of a waveform
         *,
-        instruments: Iterable[str | int] | None = None, # who plays, and nobody else; None: anybody, strangers' notes are not written
+        instruments: Iterable[str | int] | None = None, # all that play; None: any may, and out-of-set notes are left out
         progress: bool = True,                          # show a bar
         **ignored,                                      # what other transcribers need
     ) -> Transcription:                                 # notes by onset, with confidence
         "Transcribe a recording of any length. `InstsepError` for instruments that the model does not know."
-        names, players = self.network.config.instruments, self._players(instruments)
+        names, active = self.network.config.instruments, self._active_indices(instruments)
         from instsep.sound.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s", disable=not progress) as bar:
-            for heard in self.probabilities(blocks, players):
-                picker.add(heard)
+            for posteriors in self.probabilities(blocks, active):
+                picker.add(posteriors)
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()
         programs = [instrument_programs(name)[0] for name in names]
         return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), programs[k]) for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)})
 
-    def _players(self, instruments: Iterable[str | int] | None) -> list[int] | None:
-        "Which of the model's instruments the user's names stand for."
+    def _active_indices(self, instruments: Iterable[str | int] | None) -> list[int] | None:
+        "Indices of the model's instruments that the user's names stand for."
         names = self.network.config.instruments
         wanted = [] if instruments is None else [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         if not wanted: return None
         found = {name for name in names for one in wanted if set(instrument_programs(one)) & set(instrument_programs(name))}
-        strangers = [one for one in wanted if not any(set(instrument_programs(one)) & set(instrument_programs(name)) for name in names)]
-        if strangers: raise InstsepError(f"transcriber: does not know {strangers[0]}, only {', '.join(names)}; name another with --model")
+        unknown = [one for one in wanted if not any(set(instrument_programs(one)) & set(instrument_programs(name)) for name in names)]
+        if unknown: raise InstsepError(f"transcriber: does not know {unknown[0]}, only {', '.join(names)}; name another with --model")
         return [k for k, name in enumerate(names) if name in found]
 
 # %% ../nbs/08_frames.ipynb #72c94a7c

@@ -10,29 +10,31 @@ import math
 import torch
 from torch import nn
 
+from ._moved import forward
 from .inference.registry import network
 from .sound.spectral import _extend
 
 # %% auto #0
-__all__ = ['BANDS', 'LOWEST', 'OVERTONES', 'MaskRNN', 'DualPath', 'BandSplitRNN', 'log_bands', 'HarmonicLayer', 'HarmonicRNN']
+__all__ = ['BANDS', 'LOWEST', 'OVERTONES', 'OpenUnmixBLSTM', 'DualPath', 'BandSplitRNN', 'log_bands', 'HarmonicLayer',
+           'HarmonicRNN']
 
 # %% ../nbs/07_harmonics.ipynb #461d614d
 @network
-class MaskRNN(nn.Module):
+class OpenUnmixBLSTM(nn.Module):
     "Masks for all stems from one recurrent network over whole frames, after Open-Unmix (Stöter et al. 2019)."
-    def __init__(self, stems: int, used: int = 768, hidden: int = 384, layers: int = 2):
+    def __init__(self, stems: int, bins: int = 768, hidden: int = 384, layers: int = 2):
         super().__init__()
-        self.used, self.stems = used, stems
-        self.squeeze = nn.Sequential(nn.Linear(used, hidden), nn.LayerNorm(hidden), nn.Tanh())
-        self.recur = nn.LSTM(hidden, hidden // 2, layers, batch_first=True, bidirectional=True,
+        self.bins, self.stems = bins, stems
+        self.input_projection = nn.Sequential(nn.Linear(bins, hidden), nn.LayerNorm(hidden), nn.Tanh())
+        self.lstm = nn.LSTM(hidden, hidden // 2, layers, batch_first=True, bidirectional=True,
                              dropout=0.1 if layers > 1 else 0)
-        self.head = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, stems * used))
+        self.head = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, stems * bins))
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
-        x = torch.log1p(100 * magnitude[:, :self.used]).transpose(1, 2)          # (batch, frames, used)
-        x = self.squeeze(x)                                                     # (batch, frames, hidden)
-        x = self.head(torch.cat([x, self.recur(x)[0]], -1))                     # (batch, frames, stems * used)
-        x = x.unflatten(-1, (self.stems, self.used)).permute(0, 2, 3, 1)        # (batch, stems, used, frames)
+        x = torch.log1p(100 * magnitude[:, :self.bins]).transpose(1, 2)          # (batch, frames, bins)
+        x = self.input_projection(x)                                            # (batch, frames, hidden)
+        x = self.head(torch.cat([x, self.lstm(x)[0]], -1))                      # (batch, frames, stems * bins)
+        x = x.unflatten(-1, (self.stems, self.bins)).permute(0, 2, 3, 1)        # (batch, stems, bins, frames)
         return _extend(x.softmax(1), magnitude.shape[1])
 
 # %% ../nbs/07_harmonics.ipynb #ae9530c0
@@ -44,40 +46,40 @@ class DualPath(nn.Module):
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.recurs = nn.ModuleList(nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for _ in range(2))
-        self.backs = nn.ModuleList(nn.Linear(2 * hidden, width) for _ in range(2))
+        self.lstms = nn.ModuleList(nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for _ in range(2))
+        self.output_projections = nn.ModuleList(nn.Linear(2 * hidden, width) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, frames, width), both ways
-        for norm, recur, back in zip(self.norms, self.recurs, self.backs):
+        for norm, lstm, project in zip(self.norms, self.lstms, self.output_projections):
             batch, rows, steps, width = x.shape
-            y = recur(norm(x).reshape(batch * rows, steps, width))[0]           # (batch * rows, steps, 2 * hidden)
-            x = (x + back(y).reshape(batch, rows, steps, width)).transpose(1, 2)  # (batch, steps, rows, width)
+            y = lstm(norm(x).reshape(batch * rows, steps, width))[0]            # (batch * rows, steps, 2 * hidden)
+            x = (x + project(y).reshape(batch, rows, steps, width)).transpose(1, 2)  # (batch, steps, rows, width)
         return x
 
 
 @network
 class BandSplitRNN(nn.Module):
-    "Masks from a spectrogram cut into bands, each heard by the same recurrent networks, after Luo and Yu (2023)."
+    "Masks from a spectrogram cut into bands, each modelled by the same recurrent networks, after Luo and Yu (2023)."
     def __init__(self, stems: int, width: int = 56, hidden: int = 56, layers: int = 3,
-                 bands: tuple[int, ...] = BANDS, head: int = 112, fold: int = 2):
+                 bands: tuple[int, ...] = BANDS, head: int = 112, frames_per_step: int = 2):
         super().__init__()
-        self.stems, self.bands, self.fold = stems, tuple(bands), fold  # `fold` frames make one step
-        self.squeeze = nn.ModuleList(nn.Sequential(nn.Linear(fold * b, width), nn.LayerNorm(width)) for b in bands)
+        self.stems, self.bands, self.frames_per_step = stems, tuple(bands), frames_per_step  # so many frames make one step
+        self.input_projection = nn.ModuleList(nn.Sequential(nn.Linear(frames_per_step * b, width), nn.LayerNorm(width)) for b in bands)
         self.trunk = nn.Sequential(*(DualPath(width, hidden) for _ in range(layers)))
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width + fold * b), nn.Linear(width + fold * b, head), nn.Tanh(),
-                          nn.Linear(head, stems * fold * b)) for b in bands)
+            nn.Sequential(nn.LayerNorm(width + frames_per_step * b), nn.Linear(width + frames_per_step * b, head), nn.Tanh(),
+                          nn.Linear(head, stems * frames_per_step * b)) for b in bands)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
         frames = magnitude.shape[-1]
-        x = nn.functional.pad(magnitude[:, :sum(self.bands)], (0, -frames % self.fold))
-        x = torch.log1p(100 * x).unflatten(2, (-1, self.fold)).permute(0, 2, 3, 1)    # (batch, steps, fold, used)
-        x = [band.flatten(2) for band in x.split(self.bands, -1)]                     # each (batch, steps, fold * band)
-        y = torch.stack([squeeze(band) for squeeze, band in zip(self.squeeze, x)], 1)  # (batch, bands, steps, width)
+        x = nn.functional.pad(magnitude[:, :sum(self.bands)], (0, -frames % self.frames_per_step))
+        x = torch.log1p(100 * x).unflatten(2, (-1, self.frames_per_step)).permute(0, 2, 3, 1)  # (batch, steps, frames_per_step, bins)
+        x = [band.flatten(2) for band in x.split(self.bands, -1)]                     # each (batch, steps, frames_per_step * band)
+        y = torch.stack([project(band) for project, band in zip(self.input_projection, x)], 1)  # (batch, bands, steps, width)
         y = self.trunk(y)                                                             # (batch, bands, steps, width)
-        masks = [head(torch.cat([y[:, i], x[i]], -1)).unflatten(-1, (self.stems, self.fold, -1))
-                 for i, head in enumerate(self.heads)]                    # each (batch, steps, stems, fold, band)
-        masks = torch.cat(masks, -1).permute(0, 2, 4, 1, 3).flatten(3)[..., :frames]  # (batch, stems, used, frames)
+        masks = [head(torch.cat([y[:, i], x[i]], -1)).unflatten(-1, (self.stems, self.frames_per_step, -1))
+                 for i, head in enumerate(self.heads)]                    # each (batch, steps, stems, frames_per_step, band)
+        masks = torch.cat(masks, -1).permute(0, 2, 4, 1, 3).flatten(3)[..., :frames]  # (batch, stems, bins, frames)
         return _extend(masks.softmax(1), magnitude.shape[1])
 
 # %% ../nbs/07_harmonics.ipynb #4081fa1d
@@ -86,14 +88,14 @@ OVERTONES = (1/6, 1/5, 1/4, 1/3, 1/2, 2/3, 3/2, 2, 3, 4, 5, 6)                  
 
 
 def log_bands(
-    used: int,        # bins
+    bins: int,        # bins
     per_octave: int,  # bands
     lowest: float = LOWEST,  # in bins
-) -> torch.Tensor:    # (bands, used), each row's sum is 1
+) -> torch.Tensor:    # (bands, bins), each row's sum is 1
     "A matrix from bins, evenly spaced in frequency, to bands, evenly spaced in its logarithm: triangles a band or a bin wide."
-    centre = lowest * 2 ** (torch.arange(int(per_octave * math.log2(used / lowest))) / per_octave)     # (bands,), in bins
+    centre = lowest * 2 ** (torch.arange(int(per_octave * math.log2(bins / lowest))) / per_octave)     # (bands,), in bins
     width = (centre * (2 ** (1 / per_octave) - 1)).clamp_min(1.0)
-    weight = (1 - (torch.arange(used) - centre[:, None]).abs() / width[:, None]).clamp_min(0)
+    weight = (1 - (torch.arange(bins) - centre[:, None]).abs() / width[:, None]).clamp_min(0)
     return weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
 
 # %% ../nbs/07_harmonics.ipynb #0414f6ef
@@ -109,66 +111,69 @@ def _shifted(
 
 
 class HarmonicLayer(nn.Module):
-    "Mixes every band with those at its harmonics, then listens along time; all bands with the same weights."
-    def __init__(self, width: int, hidden: int, narrow: int, summary: int, per_octave: int):
+    "Mixes every band with those at its harmonics, then runs an LSTM along time; all bands with the same weights."
+    def __init__(self, width: int, hidden: int, mix_width: int, summary: int, per_octave: int):
         super().__init__()
         self.shifts = [*(round(per_octave * math.log2(ratio)) for ratio in OVERTONES), -1, 1]
-        self.norm_mix, self.narrow = nn.LayerNorm(width), nn.Linear(width, narrow)
-        self.mix = nn.Sequential(nn.Linear(width + narrow * len(self.shifts), width), nn.GELU(), nn.Linear(width, width))
-        self.norm_time = nn.LayerNorm(width)
-        self.time = nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
-        self.back = nn.Linear(2 * hidden, width)
-        self.pool, self.spread = nn.Linear(width, summary), nn.Linear(summary, width)
-        self.whole = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
+        self.mix_norm, self.mix_input = nn.LayerNorm(width), nn.Linear(width, mix_width)
+        self.mix = nn.Sequential(nn.Linear(width + mix_width * len(self.shifts), width), nn.GELU(), nn.Linear(width, width))
+        self.time_norm = nn.LayerNorm(width)
+        self.time_lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
+        self.time_output = nn.Linear(2 * hidden, width)
+        self.summary_input, self.summary_output = nn.Linear(width, summary), nn.Linear(summary, width)
+        self.summary_lstm = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width), both ways
-        y = self.norm_mix(x)
-        narrow = self.narrow(y)                                                 # (batch, bands, steps, narrow)
-        x = x + self.mix(torch.cat([y, *(_shifted(narrow, shift) for shift in self.shifts)], -1))
-        y = self.norm_time(x)
-        heard = self.time(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])         # (batch, bands, steps, 2 * hidden)
-        pooled = self.pool(y).relu()                                            # (batch, bands, steps, summary)
-        whole = self.whole(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
-        return x + self.back(heard) + self.spread(whole)[:, None]
+        y = self.mix_norm(x)
+        mixed = self.mix_input(y)                                             # (batch, bands, steps, mix_width)
+        x = x + self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
+        y = self.time_norm(x)
+        hidden = self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])   # (batch, bands, steps, 2 * hidden)
+        pooled = self.summary_input(y).relu()                                   # (batch, bands, steps, summary)
+        summary = self.summary_lstm(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
+        return x + self.time_output(hidden) + self.summary_output(summary)[:, None]
 
 # %% ../nbs/07_harmonics.ipynb #ec52b023
 @network
 class HarmonicRNN(nn.Module):
-    "Masks from a spectrogram on a logarithmic frequency axis, where every pitch is heard by the same recurrent networks."
-    bears_16_bits = True                                                        # in use; see `in_16_bits`
+    "Masks from a spectrogram on a logarithmic frequency axis, where every pitch is modelled by the same recurrent networks."
+    supports_bf16 = True                                                        # in inference; see `bf16_autocast`
 
-    def __init__(self, stems: int, width: int = 32, hidden: int = 20, narrow: int = 10, summary: int = 48, layers: int = 3,
-                 per_octave: int = 24, used: int = 768, fold: int = 2, head: int = 48):
+    def __init__(self, stems: int, width: int = 32, hidden: int = 20, mix_width: int = 10, summary: int = 48, layers: int = 3,
+                 per_octave: int = 24, bins: int = 768, frames_per_step: int = 2, head: int = 48):
         super().__init__()
-        self.stems, self.used, self.fold = stems, used, fold                    # `fold` frames make one step
-        bands = log_bands(used, per_octave)                                     # (bands, used)
-        nearest = per_octave * torch.log2(torch.arange(used).clamp_min(1) / LOWEST)
+        self.stems, self.bins, self.frames_per_step = stems, bins, frames_per_step  # so many frames make one step
+        bands = log_bands(bins, per_octave)                                     # (bands, bins)
+        nearest = per_octave * torch.log2(torch.arange(bins).clamp_min(1) / LOWEST)
         position = lambda count: torch.stack([torch.linspace(-1, 1, count) ** k for k in (1, 2)], -1)[:, None]  # (count, 1, 2)
         for name, value in dict(bands=bands, nearest=nearest.round().long().clamp(0, len(bands) - 1),
-                                of_band=position(len(bands)), of_bin=position(used)).items():
+                                of_band=position(len(bands)), of_bin=position(bins)).items():
             self.register_buffer(name, value, persistent=False)
-        self.enter = nn.Linear(3 * fold + 2, width)
-        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, narrow, summary, per_octave) for _ in range(layers)))
+        self.input_projection = nn.Linear(3 * frames_per_step + 2, width)
+        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, mix_width, summary, per_octave) for _ in range(layers)))
         self.norm, self.coarse = nn.LayerNorm(width), nn.Linear(width, head)
-        self.fine = nn.Linear(5 * fold + 2, head)
-        self.head = nn.Sequential(nn.GELU(), nn.Linear(head, stems * fold))
+        self.fine = nn.Linear(5 * frames_per_step + 2, head)
+        self.head = nn.Sequential(nn.GELU(), nn.Linear(head, stems * frames_per_step))
 
-    def enter_bands(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
-        return self.enter(y)
+    def project_bands(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
+        return self.input_projection(y)
 
-    def forward(self, magnitude: torch.Tensor, *told) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
+    def forward(self, magnitude: torch.Tensor, *conditioning) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
         frames = magnitude.shape[-1]
-        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.used], (0, -frames % self.fold)))
-        x = x.unflatten(2, (-1, self.fold))                                     # (batch, used, steps, fold)
+        x = torch.log1p(100 * nn.functional.pad(magnitude[:, :self.bins], (0, -frames % self.frames_per_step)))
+        x = x.unflatten(2, (-1, self.frames_per_step))                          # (batch, bins, steps, frames_per_step)
         batch, _, steps, _ = x.shape
-        y = torch.einsum("bu,nusf->nbsf", self.bands, x)                        # (batch, bands, steps, fold)
+        y = torch.einsum("bu,nusf->nbsf", self.bands, x)                        # (batch, bands, steps, frames_per_step)
         slope = y[:, 1:] - y[:, :-1]                                            # against the bands below and above
         below, above = (nn.functional.pad(slope, (0, 0, 0, 0, *ends)) for ends in ((1, 0), (0, 1)))
-        y = self.enter_bands(torch.cat([y, above, below, self.of_band.expand(batch, -1, steps, -1)], -1), *told)
+        y = self.project_bands(torch.cat([y, above, below, self.of_band.expand(batch, -1, steps, -1)], -1), *conditioning)
         y = self.coarse(self.norm(self.trunk(y)))                               # (batch, bands, steps, head)
-        near = nn.functional.pad(x, (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).flatten(3)      # (batch, used, steps, fold * 5)
+        near = nn.functional.pad(x, (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).flatten(3)      # (batch, bins, steps, frames_per_step * 5)
         near = torch.cat([near, self.of_bin.expand(batch, -1, steps, -1)], -1)
         masks = torch.cat([self.head(self.fine(near[:, bins]) + y.index_select(1, self.nearest[bins]))
-                           for bins in torch.arange(self.used).split(128)], 1)  # a part of the bins at a time saves memory
-        masks = masks.unflatten(-1, (self.stems, self.fold)).permute(0, 3, 1, 2, 4).flatten(3)[..., :frames]
+                           for bins in torch.arange(self.bins).split(128)], 1)  # a part of the bins at a time saves memory
+        masks = masks.unflatten(-1, (self.stems, self.frames_per_step)).permute(0, 3, 1, 2, 4).flatten(3)[..., :frames]
         return _extend(masks.softmax(1), magnitude.shape[1])
+
+# %% ../nbs/07_harmonics.ipynb #7d02a1ce
+__getattr__ = forward("harmonic")  # names that bins to be called otherwise

@@ -13,13 +13,14 @@ from torch import nn
 
 from ._moved import forward
 from .core import InstsepError, pick_device
-from .inference.registry import DEFAULT_MODEL, find_network, list_models, load_model, network, save_model
+from .inference.registry import DEFAULT_MODEL, current_config, find_network, list_models, load_model, network, save_model
 from .inference.windows import masks_in_windows, separate_waveform
 from .sound.spectral import _extend, istft, stft
 
 # %% auto #0
-__all__ = ['CHANNELS', 'RARE', 'CERTAIN', 'NOBODY', 'FAINT', 'ConvUNet', 'PaperUNet', 'level', 'RepairedUNet', 'doubt',
-           'turn_down', 'SeparatorConfig', 'Separator']
+__all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'ConvUNet',
+           'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation', 'attenuate_residual',
+           'SeparatorConfig', 'Separator']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -64,11 +65,11 @@ class PaperUNet(nn.Module):
         return nn.functional.pad(x, (0, 0, 0, 1))                       # the Nyquist bin is silent
 
 # %% ../nbs/03_separator.ipynb #0a8cd127
-def level(
+def local_rms(
     magnitude: torch.Tensor,  # (batch, bins, frames)
     frames: int = 173,        # over which to average: 4 s
 ) -> torch.Tensor:            # (batch, 1, frames)
-    "Local level of a spectrogram: root of the energy of a frame, averaged with a Hann window around each."
+    "Local RMS of a spectrogram: root of the energy of a frame, averaged with a Hann window around each."
     power = magnitude.square().sum(1, keepdim=True)                            # (batch, 1, frames)
     kernel = torch.hann_window(frames + 2, periodic=False, device=magnitude.device)[None, None, 1:-1]
     smooth = lambda x: nn.functional.conv1d(x, kernel, padding=frames // 2)
@@ -78,46 +79,47 @@ def level(
 @network
 class RepairedUNet(nn.Module):
     "The same convolutions, made to separate: log magnitudes in, normalised inside, masks out."
-    def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS, used: int = 2048):
+    def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS, bins: int = 2048):
         super().__init__()
-        self.used, self.multiple = used, 2 ** (len(channels) - 1)       # bins must halve evenly down to the bottom
+        self.bins, self.multiple = bins, 2 ** (len(channels) - 1)       # bins must halve evenly down to the bottom
         self.body = ConvUNet(stems, channels, norm=True)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
-        used = min(self.used, magnitude.shape[1] // self.multiple * self.multiple)
-        x = self.body(torch.log1p(100 * magnitude[:, :used]))                   # (batch, stems, used, frames)
+        bins = min(self.bins, magnitude.shape[1] // self.multiple * self.multiple)
+        x = self.body(torch.log1p(100 * magnitude[:, :bins]))                   # (batch, stems, bins used, frames)
         return _extend(x.softmax(1), magnitude.shape[1])
 
 # %% ../nbs/03_separator.ipynb #71f137cf
-RARE, CERTAIN = 0.3, 5.0  # from this share of the sound on strangers are believed; they are turned down by a factor of exp(5) at most
-NOBODY = 4.0              # and by exp(4) where it is known that there are none
-FAINT = 0.004             # in units of the level, 48 dB below it: bins that are softer stay as they are
+COMMON_RESIDUAL_SHARE = 0.3  # share of the energy from which on the residual stays as it is
+MAX_LOG_ATTENUATION = 5.0  # otherwise it is attenuated by a factor of exp(5) at most,
+ABSENT_LOG_ATTENUATION = 4.0  # and by exp(4) where it is known that no other instrument plays
+QUIET_BIN = 0.004            # in units of the local RMS, 48 dB below it: bins that are softer stay as they are
 
 
-def doubt(
+def residual_log_attenuation(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames)
     power: float,
 ) -> torch.Tensor:            # (batch,), natural logarithm of a factor
-    "By how much the residual's masks are to be turned down: the logarithm of `RARE` over its share of the energy, times `power`."
+    "By how much to attenuate the residual's mask: the logarithm of `COMMON_RESIDUAL_SHARE` over its share of the energy, times `power`."
     energy = magnitude.float().square()
     share = (masks[:, -1] * energy).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-12)  # (batch,)
-    return (-power * (share / RARE).clamp_min(1e-9).log()).clamp(0, CERTAIN)
+    return (-power * (share / COMMON_RESIDUAL_SHARE).clamp_min(1e-9).log()).clamp(0, MAX_LOG_ATTENUATION)
 
 
-def turn_down(
+def attenuate_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
-    magnitude: torch.Tensor,  # (batch, bins, frames), in units of its level
-    by: torch.Tensor,         # (batch,), natural logarithm of a factor
-    owners: list[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
+    magnitude: torch.Tensor,  # (batch, bins, frames), in units of its local RMS
+    log_attenuation: torch.Tensor,  # (batch,), natural logarithm of a factor
+    merged_into: list[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
-    "The residual's masks, divided by a factor where the sound is not `FAINT`; what it loses is shared out."
+    "The residual's mask, divided by a factor where the mixture is above `QUIET_BIN`; what it loses is shared out among the stems."
     energy, masks = magnitude.float().square(), masks.float()
-    heard = energy / (energy + FAINT ** 2)                                     # (batch, bins, frames), 0 to 1
-    rest = masks[:, -1] * torch.exp(-by[:, None, None] * heard)
+    audible = energy / (energy + QUIET_BIN ** 2)                               # (batch, bins, frames), 0 to 1
+    rest = masks[:, -1] * torch.exp(-log_attenuation[:, None, None] * audible)
     lost, masks = masks[:, -1] - rest, torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
-    for item, owner in enumerate(owners):
-        if owner is not None: masks[item, owner] += lost[item]
+    for item, gaining in enumerate(merged_into):
+        if gaining is not None: masks[item, gaining] += lost[item]
     return masks / masks.sum(1, keepdim=True).clamp_min(1e-9)
 
 # %% ../nbs/03_separator.ipynb #f2c382eb
@@ -131,6 +133,10 @@ class SeparatorConfig:
     n_fft: int = 4096                                                 # samples in a frame: 93 ms
     hop: int = 1024                                                   # samples between frames: 23 ms
 
+    def __post_init__(self):  # names of earlier versions still do
+        now = current_config(dict(network=self.network, options=self.options))
+        self.network, self.options = now["network"], now["options"]
+
     def at(self, sample_rate: int) -> "SeparatorConfig":
         "The same frames in seconds at another rate: a network trained at 22050 Hz is used at 44100."
         ratio = self.sample_rate / sample_rate
@@ -141,8 +147,8 @@ class SeparatorConfig:
                                   "n_fft": int(self.n_fft / ratio), "hop": int(self.hop / ratio)})
 
 
-def _of_one_kind(instrument: str | int, known: tuple[str, ...]) -> list[int]:
-    "Which of the known names stand for one of the General MIDI programs that this one stands for."
+def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list[int]:
+    "Indices of the known names that stand for one of the General MIDI programs that this one stands for."
     from instsep.music.notes import instrument_programs
     wanted, kinds = set(instrument_programs(instrument)), []
     for name in known:
@@ -153,8 +159,8 @@ def _of_one_kind(instrument: str | int, known: tuple[str, ...]) -> list[int]:
 
 class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
-    players: list[int] | None = None  # numbers of the instruments that play; None: any may; see `playing`
-    strangers: bool = True            # may others play, that have no stem?
+    active: list[int] | None = None   # indices of the active instruments; None: any may play; see `given_instruments`
+    out_of_set: bool = True        # may out-of-set instruments play, which have no stem?
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
@@ -165,31 +171,31 @@ class Separator(nn.Module):
     def stems(self) -> tuple[str, ...]:
         "Names of what `forward` returns, in order."
         names = self.config.instruments
-        return (*(names if self.players is None else (names[k] for k in self.players)), "residual")
+        return (*(names if self.active is None else (names[k] for k in self.active)), "residual")
 
     def masks(
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
-        "Masks from the magnitudes, all channels together, after bringing the sound to one level."
+        "Masks from the magnitudes, all channels together, normalised by their local RMS."
         magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
-        bins = getattr(self.network, "wants_spectrum", 0)
-        told = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
-        owners = [None] * len(spec)                                            # of what strangers seem to play
-        if told and not self.network.training: told[0], owners = self.network.listen(told[0], self.players, self.strangers)
-        relative = magnitude / level(magnitude)
-        masks = self.network(relative, *told)
-        if self.players is not None:
-            masks = masks[:, self.players].float()
-            masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what others would get is residual
-            owners = [self.players.index(k) if k in self.players else None for k in owners]
-        if self.network.training or self.players is not None and self.strangers: return masks
-        power = getattr(self.network, "doubt", 0.0)
-        if self.players is None and not power: return masks
-        by = doubt(masks, magnitude, power)
-        for item, owner in enumerate(owners):
-            if owner is not None or self.players is not None: by[item] = NOBODY
-        return turn_down(masks, relative, by, owners)
+        bins = getattr(self.network, "spectrum_bins", 0)
+        conditioning = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
+        merged_into = [None] * len(spec)                                       # which instrument the out-of-set notes were merged into
+        if conditioning and not self.network.training: conditioning[0], merged_into = self.network.settled_note_logits(conditioning[0], self.active, self.out_of_set)
+        relative = magnitude / local_rms(magnitude)
+        masks = self.network(relative, *conditioning)
+        if self.active is not None:
+            masks = masks[:, self.active].float()
+            masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what inactive instruments would get is residual
+            merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
+        if self.network.training or self.active is not None and self.out_of_set: return masks
+        power = getattr(self.network, "residual_attenuation", 0.0)
+        if self.active is None and not power: return masks
+        log_attenuation = residual_log_attenuation(masks, magnitude, power)
+        for item, instrument_index in enumerate(merged_into):
+            if instrument_index is not None or self.active is not None: log_attenuation[item] = ABSENT_LOG_ATTENUATION
+        return attenuate_residual(masks, relative, log_attenuation, merged_into)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
@@ -209,34 +215,36 @@ class Separator(nn.Module):
         waveform,               # numpy or torch (channels, samples), of any length
         sample_rate: int,       # Hz, any
         *,
-        instruments=None,       # names of those that play; None: any may; see `playing`
-        overlap: float = 0.2,   # share of a window of 20 s that the next one hears too
+        instruments=None,       # names of those that play; None: any may; see `given_instruments`
+        overlap: float = 0.2,   # share of a window of 20 s that the next one shares
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
-        return separate_waveform(self.playing(instruments), waveform, sample_rate, overlap=overlap, progress=progress)
+        return separate_waveform(self.given_instruments(instruments), waveform, sample_rate, overlap=overlap, progress=progress)
 
-    def playing(
+    def given_instruments(
         self,
         instruments,            # names of all that play, as in `notes.instrument_programs`; None: any may
     ) -> "Separator":           # with the same network
-        "A separator that knows who plays, and nobody else: others have no stem; who plays and has none is in `residual`. `InstsepError` for unknown names."
+        "A separator for a known set of instruments: others have no stem; what plays and has none is in `residual`. `InstsepError` for unknown names."
         if instruments is None: return self
         wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         known = self.config.instruments
-        found = [[k for k, name in enumerate(known) if one == name] or _of_one_kind(one, known) for one in wanted]
+        found = [[k for k, name in enumerate(known) if one == name] or _matching_instruments(one, known) for one in wanted]
         if not any(found):
             raise InstsepError(f"instruments: {', '.join(map(str, wanted)) or 'none'} given, but only {', '.join(known)} have a stem; "
                                "name at least one of them")
         other = self._with(self.config)
-        other.players, other.strangers = sorted({k for numbers in found for k in numbers}), not all(found)
+        other.active, other.out_of_set = sorted({k for numbers in found for k in numbers}), not all(found)
         return other
 
+    playing = given_instruments  # its name in earlier versions
+
     def _with(self, config: SeparatorConfig) -> "Separator":
-        "Another one with the same network and the same players."
+        "Another one with the same network and the same active instruments."
         other = Separator.__new__(Separator)
         nn.Module.__init__(other)
-        other.config, other.network, other.players, other.strangers = config, self.network, self.players, self.strangers
+        other.config, other.network, other.active, other.out_of_set = config, self.network, self.active, self.out_of_set
         return other
 
     def at(self, sample_rate: int) -> "Separator":

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .frames import KINDS, LOWEST_PITCH, PITCHES, FrameModel, FramesConfig, HarmonicNotes, one_player, only_players
+from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel, FramesConfig, HarmonicNotes, merge_monophonic, restrict_to_instruments
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
-from .separator import level
+from .separator import local_rms
 from .sound.spectral import istft, stft
 
 # %% auto #0
@@ -32,54 +32,54 @@ def note_bands(
 
 @network
 class NoteInformedRNN(HarmonicRNN):
-    "A `HarmonicRNN` that is told the notes: their onsets, frames and velocities, as a frame-wise transcriber hears them."
-    doubt = 4.0                                                                 # of strangers, in use; see `separator.doubt`
+    "A `HarmonicRNN` conditioned on notes: onsets, frames and velocities, as a frame-wise transcriber inside it estimates them."
+    residual_attenuation = 4.0                                                  # of out-of-set instruments, in inference; see `separator.residual_log_attenuation`
 
-    def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048, long: int = 8192,
+    def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048, long_n_fft: int = 8192,
                  hop: int = 512, **options):
         super().__init__(stems, **options)
-        self.n_fft, self.long, self.hop = n_fft, long, hop
-        self.wants_spectrum = n_fft // 2 + 1                                    # as many bins of it
-        self.notes = HarmonicNotes(stems, 27.5 * n_fft / sample_rate, long // n_fft, **(notes or {})).requires_grad_(False)
-        self.register_buffer("where", note_bands(len(self.bands), LOWEST * sample_rate / n_fft), persistent=False)
-        self.enter_notes = nn.Linear(2 * len(KINDS) * stems * self.fold, self.enter.out_features, bias=False)
-        nn.init.zeros_(self.enter_notes.weight)                                 # at first it separates as if it were told nothing
+        self.n_fft, self.long_n_fft, self.hop = n_fft, long_n_fft, hop
+        self.spectrum_bins = n_fft // 2 + 1                                     # so many bins of the mixture's spectrum are its conditioning
+        self.notes = HarmonicNotes(stems, 27.5 * n_fft / sample_rate, long_n_fft // n_fft, **(notes or {})).requires_grad_(False)
+        self.register_buffer("bands_of_pitch", note_bands(len(self.bands), LOWEST * sample_rate / n_fft), persistent=False)
+        self.note_projection = nn.Linear(2 * len(OUTPUT_HEADS) * stems * self.frames_per_step, self.input_projection.out_features, bias=False)
+        nn.init.zeros_(self.note_projection.weight)                             # at first it separates as if it had no notes
 
-    def read(
+    def note_logits(
         self,
         spec: torch.Tensor,  # complex (batch, bins, frames), at the separator's frames
-    ) -> torch.Tensor:       # (batch, kinds, instruments and other, pitches, frames)
-        "What the transcriber says, logits."
+    ) -> torch.Tensor:       # (batch, heads, instruments and other, pitches, frames)
+        "The transcriber's logits."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
-        short, sharp = spec.abs(), stft(wave, self.long, self.hop)[:, :self.notes.used * self.notes.long].abs() * (2 / self.long)
-        loudness = level(short)
-        return self.notes(short / loudness, sharp / loudness)
+        short, long_magnitude = spec.abs(), stft(wave, self.long_n_fft, self.hop)[:, :self.notes.bins * self.notes.long_ratio].abs() * (2 / self.long_n_fft)
+        loudness = local_rms(short)
+        return self.notes(short / loudness, long_magnitude / loudness)
 
-    def listen(
+    def settled_note_logits(
         self,
-        spec: torch.Tensor,                # as for `read`
-        players: list[int] | None = None,  # which instruments play; None: any may
-        strangers: bool = True,            # may others play?
-    ) -> tuple[torch.Tensor, list[int | None]]:  # as from `one_player`
-        "What the transcriber says, and whose the strangers' notes seem to be; where it is known who plays, all notes are theirs."
-        said = self.read(spec)
-        settled, owners = one_player(said, self.notes.solo)
-        return (settled if players is None else only_players(said, players, strangers)), owners
+        spec: torch.Tensor,                # as for `note_logits`
+        active: list[int] | None = None,   # indices of the instruments that play; None: any may
+        out_of_set: bool = True,           # may out-of-set instruments play?
+    ) -> tuple[torch.Tensor, list[int | None]]:  # as from `merge_monophonic`
+        "The transcriber's logits with out-of-set notes merged into a monophonic part, and which; where the instruments are given, restricted to them."
+        logits = self.note_logits(spec)
+        merged, merged_into = merge_monophonic(logits, self.notes.monophonic)
+        return (merged if active is None else restrict_to_instruments(logits, active, out_of_set)), merged_into
 
-    def enter_bands(self, y: torch.Tensor, told: torch.Tensor) -> torch.Tensor:  # told: the spectrum, or what `read` said of it
-        said = (self.read(told) if told.is_complex() else told).float().sigmoid()
-        said = nn.functional.pad(said, (0, -said.shape[-1] % self.fold)).unflatten(-1, (-1, self.fold))
-        told = torch.einsum("wbp,nkipsf->nbswkif", self.where, said).flatten(3)             # (batch, bands, steps, told)
-        return super().enter_bands(y) + self.enter_notes(told)
+    def project_bands(self, y: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
+        posteriors = (self.note_logits(conditioning) if conditioning.is_complex() else conditioning).float().sigmoid()
+        posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(-1, (-1, self.frames_per_step))
+        notes = torch.einsum("wbp,nkipsf->nbswkif", self.bands_of_pitch, posteriors).flatten(3)  # (batch, bands, steps, inputs)
+        return super().project_bands(y) + self.note_projection(notes)
 
 
 def transcriber_of(
     separator,       # a `Separator` with a `NoteInformedRNN`
 ) -> FrameModel:
-    "The transcriber inside a separator that is told the notes, with its weights."
+    "The transcriber inside a score-informed separator, with its weights."
     inside, config = separator.network, separator.config
     model = FrameModel(FramesConfig(config.instruments, config.options.get("notes") or {}, config.options.get("sample_rate", 22050),
-                                    inside.n_fft, inside.long, inside.hop))
+                                    inside.n_fft, inside.long_n_fft, inside.hop))
     model.network.load_state_dict(inside.notes.state_dict())
     return model.eval()

@@ -67,7 +67,7 @@ def _recording_id(path: Path) -> str:
 
 def _settings_id(separator, **settings) -> str:
     "What tells one way to make stems from another: the weights, and the options."
-    if separator.players is not None: settings["players"] = [*separator.players, separator.strangers]
+    if separator.active is not None: settings["active"] = [*separator.active, separator.out_of_set]
     digest = hashlib.blake2b(json.dumps([asdict(separator.config), settings], sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(separator.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -197,7 +197,7 @@ def separate_file(
     subtype: str | None = None, # "PCM_16", "PCM_24" or "FLOAT"; None: 16 bits, or the format's only one
     mono: bool = False, # average all channels first
     downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
-    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one shares
     overwrite: bool = False, # whatever is there already
     progress: bool = False, # show a bar
 ) -> Separated:

@@ -15,8 +15,9 @@ from torch import nn
 from ..core import InstsepError, atomic_path
 
 # %% auto #0
-__all__ = ['NETWORKS', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER', 'network', 'find_network', 'save_model', 'list_models',
-           'find_model', 'load_model']
+__all__ = ['NETWORKS', 'NETWORK_NAMES', 'OPTION_NAMES', 'TENSOR_NAMES', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER',
+           'network', 'current_config', 'current_tensors', 'find_network', 'save_model', 'list_models', 'find_model',
+           'load_model']
 
 # %% ../../nbs/reference/inference/registry.ipynb #70aeabb8
 NETWORKS: dict[str, type] = {}
@@ -28,9 +29,37 @@ def network(cls):
     return cls
 
 
+NETWORK_NAMES = {"MaskRNN": "OpenUnmixBLSTM"}  # as folders of earlier versions have them: name then, name now
+OPTION_NAMES = {"fold": "frames_per_step", "used": "bins", "narrow": "mix_width", "solo": "monophonic", "long": "long_n_fft"}
+TENSOR_NAMES = {  # parts of a tensor's name
+    "squeeze": "input_projection", "recur": "lstm", "recurs": "lstms", "backs": "output_projections",
+    "enter": "input_projection", "enter_sharp": "long_window_projection", "enter_notes": "note_projection",
+    "norm_mix": "mix_norm", "narrow": "mix_input", "norm_time": "time_norm", "time": "time_lstm", "back": "time_output",
+    "pool": "summary_input", "whole": "summary_lstm", "spread": "summary_output",
+    "gather": "pitch_projection", "pitches": "pitch_layers"}
+
+
+def current_config(config: dict) -> dict:  # a new one; the tables are for the package's own networks, others stay as they are
+    "A configuration of this or an earlier version, with the names of this one."
+    from instsep import NETWORK_MODULES
+    name = NETWORK_NAMES.get(config.get("network"), config.get("network"))
+    if name not in NETWORK_MODULES and config.get("kind") != "frames": return dict(config)
+    def renamed(options):
+        return {OPTION_NAMES.get(key, key): renamed(value) if isinstance(value, dict) else value for key, value in options.items()}
+    return renamed(config) | ({"network": name} if "network" in config else {}) | ({"card": config["card"]} if "card" in config else {})
+
+
+def current_tensors(tensors: dict, config: dict) -> dict:
+    "Tensors of this or an earlier version, with the names of this one."
+    from instsep import NETWORK_MODULES
+    if config.get("network") not in NETWORK_MODULES and config.get("kind") != "frames": return tensors
+    return {".".join(TENSOR_NAMES.get(part, part) for part in name.split(".")): tensor for name, tensor in tensors.items()}
+
+
 def find_network(name: str) -> type:
     "The network of this name; the module of one that comes with the package is imported when it is asked for. `InstsepError` if there is none."
     from instsep import NETWORK_MODULES
+    name = NETWORK_NAMES.get(name, name)
     if name not in NETWORKS and name in NETWORK_MODULES: import_module(f"instsep.{NETWORK_MODULES[name]}")
     if name in NETWORKS: return NETWORKS[name]
     raise InstsepError(f"separator: no network called {name}; there are {', '.join({**NETWORK_MODULES, **NETWORKS})}")
@@ -93,11 +122,11 @@ def load_model(
     from safetensors.torch import load_file
     folder = find_model(str(name))
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = current_config(json.loads((folder / "config.json").read_text()))
         config.pop("card", None)
         module = build({**config, "instruments": tuple(config["instruments"])})
-        module.network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                        for k, v in load_file(folder / "model.safetensors").items()})
+        tensors = current_tensors(load_file(folder / "model.safetensors"), config)
+        module.network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except InstsepError: raise
     except Exception as e:
         raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s folder?") from e

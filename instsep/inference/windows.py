@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from ..core import InstsepError, in_16_bits
+from ..core import InstsepError, bf16_autocast
 from ..sound.spectral import istft
 
 # %% ../../nbs/reference/inference/windows.ipynb #4f5c662d
-WINDOW = 20.0  # seconds that a network hears at once
-OVERLAP = 0.2  # share of a window that the next one hears too
+WINDOW = 20.0  # seconds that a network processes at once
+OVERLAP = 0.2  # share of a window that the next one shares
 
 def _windows(
     config, # a `SeparatorConfig`
@@ -34,8 +34,8 @@ def _windows(
     return size, size - shared, ((place - 0.5) * 5 + 0.5).clamp(0, 1)  # the fade takes a fifth of it, in the middle
 
 # %% ../../nbs/reference/inference/windows.ipynb #3a3a5ad3
-def _faded(
-    tail: torch.Tensor | None, # what the windows so far say about the first frames of this one
+def _crossfaded(
+    tail: torch.Tensor | None, # masks of the windows so far, for the first frames of this one
     masks: torch.Tensor, # of this window [shape=(..., frames)]
     ramp: torch.Tensor, # weights of this window
 ) -> torch.Tensor: # [shape=(..., frames)]
@@ -48,14 +48,14 @@ def masks_in_windows(
     separator: "Separator",
     spec: torch.Tensor, # of the mixture, complex [shape=(batch, channels, bins, frames)]
     *,
-    window: float = WINDOW, # seconds that the network hears at once
-    overlap: float = OVERLAP, # share of a window that the next one hears too
+    window: float = WINDOW, # seconds that the network processes at once
+    overlap: float = OVERLAP, # share of a window that the next one shares
 ) -> torch.Tensor: # masks [shape=(batch, stems, bins, frames)]
     "Masks for a spectrogram of any length: window after window, each faded into the next."
     size, step, ramp = _windows(separator.config, window, overlap)
     parts, tail, first = [], None, 0
     while True:
-        masks = _faded(tail, separator.masks(spec[..., first:first + size]), ramp)
+        masks = _crossfaded(tail, separator.masks(spec[..., first:first + size]), ramp)
         if first + size >= spec.shape[-1]: return torch.cat([*parts, masks], -1)
         parts.append(masks[..., :step])
         tail, first = masks[..., step:], first + step
@@ -66,11 +66,11 @@ def _masks_of(separator, mixture: np.ndarray, lead: int, size: int) -> tuple[tor
     "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
-    with in_16_bits(waveform.device, getattr(separator.network, "bears_16_bits", False)): masks = separator.masks(spec)
+    with bf16_autocast(waveform.device, getattr(separator.network, "supports_bf16", False)): masks = separator.masks(spec)
     return masks[0, :-1].to(torch.complex64 if masks.is_complex() else torch.float32), spec[0]
 
 @torch.inference_mode()
-def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray:
+def _waveform_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> np.ndarray:
     "Masked spectrograms as sound (instruments + 1, channels, length), one by one to save memory; the last is empty."
     sound = np.empty((len(masks) + 1, len(spec), length), dtype=np.float32)
     for i, mask in enumerate(masks):
@@ -79,7 +79,7 @@ def _sound_of(masks: torch.Tensor, spec: torch.Tensor, config, length: int) -> n
     return sound
 
 @contextlib.contextmanager
-def _listening(separator):
+def _inference_mode(separator):
     "No dropout while a separator is in use; afterwards everything is as it was."
     was = {module: module.training for module in separator.modules()}
     separator.eval()
@@ -92,8 +92,8 @@ def separate_blocks(
     separator: "Separator",
     blocks: Iterable[np.ndarray], # of the mixture, at the separator's sample rate, float32 [shape=(channels, any)]
     *,
-    window: float = WINDOW, # seconds that the network hears at once
-    overlap: float = OVERLAP, # share of a window that the next one hears too
+    window: float = WINDOW, # seconds that the network processes at once
+    overlap: float = OVERLAP, # share of a window that the next one shares
 ) -> Iterator[np.ndarray]: # blocks of the stems, in order, with nothing lost or added [shape=(stems, channels, n)]
     "Take a stream of samples apart in constant memory."
     config = separator.config
@@ -105,10 +105,10 @@ def separate_blocks(
     while True:
         lead = min(first, reach + 1)
         wanted = (lead + size - 1 + reach) * config.hop
-        mixture = _fill(mixture, blocks, wanted)
+        mixture = _mixture_up_to(mixture, blocks, wanted)
         if mixture is None: return
-        with _listening(separator): masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size)
-        masks = _faded(tail, masks, ramp)
+        with _inference_mode(separator): masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size)
+        masks = _crossfaded(tail, masks, ramp)
         ended = mixture.shape[1] < wanted and 1 + math.ceil(mixture.shape[1] / config.hop) - lead <= size
         done = masks.shape[-1] if ended else step
         tail, masks, spec = masks[..., done:].clone(), masks[..., :done], spec[..., :done]
@@ -117,7 +117,7 @@ def separate_blocks(
         count = mixture.shape[1] if ended else (lead + step - reach - 1) * config.hop  # samples that are finished now
         skip = reach * config.hop if before else 0
         length = skip + count if ended else (before + step - 1) * config.hop
-        stems = _sound_of(masks, spec, config, length)[..., skip:skip + count]
+        stems = _waveform_of(masks, spec, config, length)[..., skip:skip + count]
         stems[-1] = mixture[:, :count] - stems[:-1].sum(0)
         old = masks[..., -2 * reach - 1:].clone(), spec[..., -2 * reach - 1:].clone()
         del masks, spec  # they are large
@@ -125,7 +125,7 @@ def separate_blocks(
         if ended: return
         mixture, first = mixture[:, count:], first + step
 
-def _fill(mixture: np.ndarray | None, blocks: Iterator[np.ndarray], wanted: int) -> np.ndarray | None:
+def _mixture_up_to(mixture: np.ndarray | None, blocks: Iterator[np.ndarray], wanted: int) -> np.ndarray | None:
     "Samples from `blocks` added to `mixture` until there are `wanted`, or no more; `None` where there is not one."
     parts = [] if mixture is None else [mixture]
     while sum(part.shape[1] for part in parts) < wanted and (block := next(blocks, None)) is not None:
@@ -133,7 +133,7 @@ def _fill(mixture: np.ndarray | None, blocks: Iterator[np.ndarray], wanted: int)
     return np.concatenate(parts, axis=1) if parts else None
 
 # %% ../../nbs/reference/inference/windows.ipynb #fa687633
-def _fitting(separator, sample_rate: int):
+def _separator_for_rate(separator, sample_rate: int):
     "The separator at 22050 Hz if that holds all of the recording, else at 44100 Hz; as it is if it cannot."
     for rate in (22050, 44100):
         if sample_rate <= rate or rate == 44100:
@@ -145,11 +145,11 @@ def separate_stream(
     blocks: Iterable[np.ndarray], # of the mixture, float32 [shape=(channels, any number)]
     sample_rate: int, # of the mixture, in Hz
     *,
-    window: float = WINDOW, # seconds that the network hears at once
-    overlap: float = OVERLAP, # share of a window that the next one hears too
+    window: float = WINDOW, # seconds that the network processes at once
+    overlap: float = OVERLAP, # share of a window that the next one shares
 ) -> Iterator[np.ndarray]: # blocks of the stems at that rate, in order, with none lost [shape=(stems, channels, n)]
     "Take a stream of samples of any rate apart in constant memory."
-    separator = _fitting(separator, sample_rate)
+    separator = _separator_for_rate(separator, sample_rate)
     options = dict(window=window, overlap=overlap)
     if separator.config.sample_rate == sample_rate: yield from separate_blocks(separator, blocks, **options)
     else: yield from _resampled(separator, blocks, sample_rate, options)
@@ -157,7 +157,7 @@ def separate_stream(
 def _resampled(separator, blocks, sample_rate: int, options: dict) -> Iterator[np.ndarray]:
     from instsep.sound.audio import Resampler
     rate, waiting, frames, back = separator.config.sample_rate, [], 0, None
-    def heard():
+    def at_separator_rate():
         "The mixture at the separator's rate; what goes in is kept in `waiting` until its stems come out."
         nonlocal frames
         resampler = None
@@ -167,15 +167,15 @@ def _resampled(separator, blocks, sample_rate: int, options: dict) -> Iterator[n
             waiting.append(block)
             yield resampler(block)
         if resampler: yield resampler(block[:, :0], last=True)
-    for stems in separate_blocks(separator, heard(), **options):
+    for stems in separate_blocks(separator, at_separator_rate(), **options):
         instruments = stems[:-1].reshape(-1, stems.shape[-1])  # (instruments * channels, n)
         back = back or Resampler(rate, sample_rate, len(instruments))
-        yield _complete(back(instruments), waiting, stems.shape[1])
+        yield _stems_with_residual(back(instruments), waiting, stems.shape[1])
     if back is None: return
     back.length = frames
-    yield _complete(back(instruments[:, :0], last=True), waiting, stems.shape[1])
+    yield _stems_with_residual(back(instruments[:, :0], last=True), waiting, stems.shape[1])
 
-def _complete(instruments: np.ndarray, waiting: list[np.ndarray], channels: int) -> np.ndarray:
+def _stems_with_residual(instruments: np.ndarray, waiting: list[np.ndarray], channels: int) -> np.ndarray:
     "(instruments * channels, n) -> (stems, channels, n): the residual is what they leave of the next `n` samples."
     count = instruments.shape[1]
     mixture = np.concatenate(waiting, axis=1)
@@ -195,11 +195,11 @@ def separate_waveform(
     waveform: np.ndarray | torch.Tensor, # one or two channels, floats [shape=(channels, samples)]
     sample_rate: int, # in Hz
     *,
-    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one shares
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor on the CPU [shape=(channels, samples)]}; they add up to the waveform
     "Take a waveform apart, of any length and sample rate; this is `Separator.separate`."
-    mixture = _checked(waveform)
+    mixture = _checked_waveform(waveform)
     size = 10 * sample_rate
     blocks = (mixture[:, start:start + size] for start in range(0, mixture.shape[1], size))
     parts = []
@@ -210,7 +210,7 @@ def separate_waveform(
     joined = torch.from_numpy(np.concatenate(parts, axis=-1))  # (stems, channels, samples)
     return Stems(zip(separator.stems, joined), sample_rate)
 
-def _checked(waveform) -> np.ndarray: # float32 (channels, samples)
+def _checked_waveform(waveform) -> np.ndarray: # float32 (channels, samples)
     waveform = waveform.detach().cpu().numpy() if isinstance(waveform, torch.Tensor) else np.asarray(waveform)
     if waveform.ndim == 1: waveform = waveform[None]
     if waveform.ndim != 2 or not 1 <= len(waveform) <= 2 or not waveform.shape[1]:
@@ -232,7 +232,7 @@ def separate_recording(
     *,
     mono: bool = False, # average all channels first
     downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
-    overlap: float = OVERLAP, # share of a window of 20 s that the next one hears too
+    overlap: float = OVERLAP, # share of a window of 20 s that the next one shares
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor [shape=(channels, samples)]}, at the recording's own `sample_rate`
     "Read a recording and take it apart, in memory; behind `instsep.separate`."

@@ -70,11 +70,11 @@ def ideal_binary_mask(
 
 # %% ../../nbs/reference/sound/spectral.ipynb #dd91e7a5
 def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
-    "(..., used, frames) -> (..., bins, frames): above what a network looks at, the mean mask of its topmost eighth."
-    used = masks.shape[-2]
-    if used >= bins: return masks[..., :bins, :]
-    top = masks[..., -(used // 8):, :].mean(-2, keepdim=True)
-    return torch.cat([masks, top.expand(*masks.shape[:-2], bins - used, masks.shape[-1])], -2)
+    "(..., fewer bins, frames) -> (..., bins, frames): above the bins that a network has masks for, the mean mask of its topmost eighth."
+    masked = masks.shape[-2]
+    if masked >= bins: return masks[..., :bins, :]
+    top = masks[..., -(masked // 8):, :].mean(-2, keepdim=True)
+    return torch.cat([masks, top.expand(*masks.shape[:-2], bins - masked, masks.shape[-1])], -2)
 
 # %% ../../nbs/reference/sound/spectral.ipynb #d7fac2b7
 def oracle(

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
+from .._moved import forward
 from ..core import InstsepError, pick_device
 from ..frames import FrameModel, FramesConfig, HarmonicNotes, is_frames, note_targets
 from ..together import transcriber_of
@@ -25,16 +26,16 @@ from ..mixtures import DRY, INSTRUMENTS, VARIED, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank
 from ..music.pieces import PieceBank
 from ..harmonic import HarmonicRNN
-from ..separator import Separator, SeparatorConfig, level
+from ..separator import Separator, SeparatorConfig, local_rms
 from .separator import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['GROWS', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'mistaken', 'BothModule', 'widen',
-           'train_transcriber', 'summary']
+__all__ = ['WIDENED_OPTIONS', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'corrupt_notes',
+           'JointModule', 'widen', 'train_frames', 'training_summary']
 
 # %% ../../nbs/reference/training/frames.ipynb #859a28d1
 class NoteMixtures(Dataset):
-    "Mixtures and what a frame-wise transcriber should say of them. Item `index` depends on (seed, index) and nothing else."
+    "Mixtures and the targets of a frame-wise transcriber. Item `index` depends on (seed, index) and nothing else."
     def __init__(
         self,
         mixtures: Mixtures,
@@ -47,17 +48,17 @@ class NoteMixtures(Dataset):
     def __getitem__(self, index: int) -> dict:
         score, stems = self.mixtures.item(index)
         names = self.mixtures.instruments
-        guests = [score.parts[name] for name in score.parts if name not in names]
-        parts = [score.parts.get(name, np.zeros((0, 4))) for name in names] + [np.concatenate([np.zeros((0, 4)), *guests])]
+        out_of_set = [score.parts[name] for name in score.parts if name not in names]
+        parts = [score.parts.get(name, np.zeros((0, 4))) for name in names] + [np.concatenate([np.zeros((0, 4)), *out_of_set])]
         frames = 1 + -(-stems.shape[1] // self.hop)
         targets = note_targets(parts, frames, self.mixtures.sample_rate / self.hop)
         return dict(mixture=torch.from_numpy(stems.sum(0)),                     # (samples,)
                     stems=torch.from_numpy(stems.astype(np.float32)),           # (instruments and other, samples)
-                    targets=torch.from_numpy(targets))                          # (kinds, instruments and other, pitches, frames)
+                    targets=torch.from_numpy(targets))                          # (heads, instruments and other, pitches, frames)
 
 # %% ../../nbs/reference/training/frames.ipynb #dc09b0df
 def notes_loss(
-    logits: torch.Tensor,   # (batch, kinds, instruments, pitches, frames)
+    logits: torch.Tensor,   # (batch, heads, instruments, pitches, frames)
     targets: torch.Tensor,  # the same shape, 0 to 1
 ) -> torch.Tensor:          # scalar
     "Cross-entropy of onsets and frames, squared error of velocities at onsets; summed over pitches and instruments, a mean over frames."
@@ -72,11 +73,11 @@ def start_from_separator(
     transcriber: FrameModel,
     separator,              # a `Separator` with a `HarmonicRNN`, e.g. the shipped one
 ) -> list[str]:             # names of the weights that were taken over
-    "Begin with what a separator knows of instruments: its first layer and its trunk."
-    ours, theirs = transcriber.network.state_dict(), separator.network.state_dict()
-    taken = [name for name in ours if name in theirs and ours[name].shape == theirs[name].shape and not name.startswith("head")]
-    transcriber.network.load_state_dict({name: theirs[name] for name in taken}, strict=False)
-    nn.init.zeros_(transcriber.network.enter_sharp.weight)                      # heard by and by
+    "Initialise with a separator's input projection and trunk."
+    own, given = transcriber.network.state_dict(), separator.network.state_dict()
+    taken = [name for name in own if name in given and own[name].shape == given[name].shape and not name.startswith("head")]
+    transcriber.network.load_state_dict({name: given[name] for name in taken}, strict=False)
+    nn.init.zeros_(transcriber.network.long_window_projection.weight)           # is learnt
     return taken
 
 # %% ../../nbs/reference/training/frames.ipynb #7a65d974
@@ -100,21 +101,21 @@ class FramesModule(SeparatorModule):
         self.log("valid_loss", self.loss(self.ema, batch), prog_bar=True, batch_size=len(batch["mixture"]))
 
 # %% ../../nbs/reference/training/frames.ipynb #1a176278
-def mistaken(
-    logits: torch.Tensor,  # (batch, kinds, instruments, pitches, frames), of a transcriber
+def corrupt_notes(
+    logits: torch.Tensor,  # (batch, heads, instruments, pitches, frames), of a transcriber
     p: float,              # how often: 0 never
 ) -> torch.Tensor:         # the same shape
-    "What a transcriber that knows the instruments less well might say: some pitches of some instruments are missed, some are another's."
+    "Logits of a less accurate transcriber: some pitches of some instruments are missed, some are given to another."
     batch, _, instruments, pitches, _ = logits.shape
     draw = lambda *shape: torch.rand(shape, device=logits.device)
     missed = (draw(batch, instruments, 1) < p) & (draw(batch, instruments, pitches) < draw(batch, 1, 1))
     moved = (draw(batch, 1, 1) < p) & (draw(batch, 1, pitches) < draw(batch, 1, 1))
-    others = logits.roll(1 + int(draw(1) * (instruments - 1)), 2)
-    logits = torch.where(moved[:, None, ..., None], others, logits)
+    swapped = logits.roll(1 + int(draw(1) * (instruments - 1)), 2)
+    logits = torch.where(moved[:, None, ..., None], swapped, logits)
     return logits.masked_fill(missed[:, None, ..., None], -8.0)                # as good as never
 
 
-class BothModule(SeparatorModule):
+class JointModule(SeparatorModule):
     "A `NoteInformedRNN` whose separator and transcriber learn together; optimizer, schedule and averaged weights are the separator's."
     def __init__(
         self,
@@ -122,7 +123,7 @@ class BothModule(SeparatorModule):
         train: TrainConfig,
         *,
         notes: float = 0.5,  # weight of the notes' loss; what it is of stems is in decibel
-        wrong: float = 0.5,  # how often the separator is told what is not so, in training
+        wrong: float = 0.5,  # how often the separator's conditioning is corrupted, in training
     ):
         super().__init__(config, train)
         self.notes, self.wrong = notes, wrong
@@ -134,41 +135,41 @@ class BothModule(SeparatorModule):
         transcriber_of(self.ema).save_pretrained(Path(folder) / "notes", card=card)
 
     def loss(self, model: Separator, batch: dict) -> torch.Tensor:
-        stems, said = self.losses(model, batch)
-        return stems + self.notes * said
+        stems, notes = self.losses(model, batch)
+        return stems + self.notes * notes
 
     def losses(self, model: Separator, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         "The loss of the stems and that of the notes."
         reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
         mixture = reference.sum(1)                                             # (batch, bins, frames)
-        logits, magnitude = model.network.read(mixture), mixture.abs()         # (batch, kinds, instruments, pitches, frames)
-        told = mistaken(logits, self.wrong) if model is self.model else logits
-        estimate = model.network(magnitude / level(magnitude), told) * mixture.unsqueeze(1)
+        logits, magnitude = model.network.note_logits(mixture), mixture.abs()  # (batch, heads, instruments, pitches, frames)
+        conditioning = corrupt_notes(logits, self.wrong) if model is self.model else logits
+        estimate = model.network(magnitude / local_rms(magnitude), conditioning) * mixture.unsqueeze(1)
         c = self.train_config
         return spectral_loss(estimate, reference, l1=c.l1, floor_db=c.floor_db), notes_loss(logits, batch["targets"])
 
     def validation_step(self, batch, index, dataloader_idx=0):
-        stems, said = self.losses(self.ema, batch)
-        values = dict(valid_loss=stems + self.notes * said, valid_stems=stems, valid_notes=said)
+        stems, notes = self.losses(self.ema, batch)
+        values = dict(valid_loss=stems + self.notes * notes, valid_stems=stems, valid_notes=notes)
         self.log_dict(values, batch_size=len(batch["stems"]))
 
 # %% ../../nbs/reference/training/frames.ipynb #5bdd12a4
-GROWS = "width", "hidden", "narrow", "summary", "head", "pitch_width", "pitch_hidden"
+WIDENED_OPTIONS = "width", "hidden", "mix_width", "summary", "head", "pitch_width", "pitch_hidden"
 
 
-def _grown(network: type, options: dict, times: int) -> dict:
+def _widened_options(network: type, options: dict, times: int) -> dict:
     "Options of a network with all widths multiplied, those that are not given too."
     usual = {name: p.default for name, p in inspect.signature(network.__init__).parameters.items()}
-    return dict(options) | {name: times * options.get(name, usual[name]) for name in GROWS if name in usual}
+    return dict(options) | {name: times * options.get(name, usual[name]) for name in WIDENED_OPTIONS if name in usual}
 
 
-def _runs(name: str, dim: int, shape: tuple[int, ...], narrow: int) -> list[int]:
+def _runs(name: str, dim: int, shape: tuple[int, ...], mix_width: int) -> list[int]:
     "Of which runs of units a dimension of a weight is made up, each of which is repeated as a whole."
     size = shape[dim]
-    if dim == 0: return [size // 4] * 4 if ".time." in name or ".whole." in name else [size]  # an LSTM's gates
-    if ".back." in name or ".spread." in name or ".whole.weight_ih" in name: return [size // 2] * 2  # both ways; mean and maximum
-    if ".mix.0." in name: return [shape[0]] + [narrow] * ((size - shape[0]) // narrow)        # a band, and its neighbours
-    return [size // 3] * 3 if "gather." in name else [size]                                   # three bands of a pitch
+    if dim == 0: return [size // 4] * 4 if ".time_lstm." in name or ".summary_lstm." in name else [size]  # an LSTM's gates
+    if ".time_output." in name or ".summary_output." in name or ".summary_lstm.weight_ih" in name: return [size // 2] * 2  # both ways; mean and maximum
+    if ".mix.0." in name: return [shape[0]] + [mix_width] * ((size - shape[0]) // mix_width)  # a band, and its neighbours
+    return [size // 3] * 3 if "pitch_projection." in name else [size]                                   # three bands of a pitch
 
 
 def widen(
@@ -178,17 +179,17 @@ def widen(
     noise: float = 0.1,    # standard deviation of what is added to each matrix, as a share of its own
     seed: int = 0,
 ) -> Separator:
-    "A separator with all widths `times` as large, which says the same but for the noise (Chen et al. 2016)."
+    "A separator with all widths `times` as large, with the same output but for the noise (Chen et al. 2016)."
     c, inside = separator.config, hasattr(separator.network, "notes")
-    options = _grown(HarmonicRNN, c.options, times)
-    if inside: options["notes"] = _grown(HarmonicNotes, c.options.get("notes") or {}, times)
+    options = _widened_options(HarmonicRNN, c.options, times)
+    if inside: options["notes"] = _widened_options(HarmonicNotes, c.options.get("notes") or {}, times)
     new, generator = Separator(replace(c, options=options)), torch.Generator().manual_seed(seed)
     weights = new.state_dict()
     for name, weight in separator.state_dict().items():
         part = separator.network.notes if ".notes." in name else separator.network
         for dim, size in enumerate(shape := tuple(weight.shape)):
             if size == weights[name].shape[dim]: continue
-            starts = np.cumsum([0, *_runs(name, dim, shape, part.trunk[0].narrow.out_features)])
+            starts = np.cumsum([0, *_runs(name, dim, shape, part.trunk[0].mix_input.out_features)])
             units = np.concatenate([np.tile(np.arange(a, b), times) for a, b in zip(starts, starts[1:])])
             weight = weight.index_select(dim, torch.from_numpy(units)) / (times if dim else 1)
         if weight.ndim == 2: weight = weight + noise * weight.std() * torch.randn(weight.shape, generator=generator)
@@ -214,14 +215,14 @@ class _Best(Callback):
             module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 5)))
 
 
-def train_transcriber(
-    network: str | None,      # "frames", or "both": a separator that is told the notes, and its transcriber in output/notes
+def train_frames(
+    network: str | None,      # "frames", or "both": a score-informed separator, and its transcriber in output/notes
     output: str | Path,       # a folder: it becomes the model, with the run in output/run
     *,
     bank: NoteBank,           # what to play on
     pieces: PieceBank,        # what to play
     init: str | Path | None = None,  # a transcriber's or a separator's weights to start from; None: the shipped separator's
-                              # (for "both": a separator's that is told the notes)
+                              # (for "both": a score-informed separator's)
     preset: str = "pretrain", # there is no other
     freeze: str | None = None,  # only MT3 has parts to freeze
     lora: int | None = None,    # and adapters
@@ -232,7 +233,7 @@ def train_transcriber(
     seconds: float = 6.0,     # length of a mixture
     model: FramesConfig | SeparatorConfig | None = None,  # None: as large as the shipped one
     progress: bool = True,    # show a bar
-    say=print,                # told in a line what is going on
+    log=print,                # called with a line on what is going on
     **options,                # of the run; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
     "Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best. `InstsepError` for what only MT3 can do."
@@ -256,11 +257,11 @@ def train_transcriber(
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    heard = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=VARIED)
-    watched = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
+    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=VARIED)
+    held_out = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
     interrupt, accelerator = Interrupt(), pick_device(device).type
-    say(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
-    fit(module, heard, output / "run", valid=[watched], resume=resume, progress=progress, accelerator=accelerator,
+    log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
+    fit(module, train, output / "run", valid=[held_out], resume=resume, progress=progress, accelerator=accelerator,
         callbacks=[interrupt, best := _Best(output)])
     if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
     return dict(steps=module.global_step, seconds=module.seconds, valid_loss=best.best, stopped=interrupt.asked)
@@ -272,7 +273,7 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
     if not known and not config:
         config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
-        config.options["solo"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].voices == 1]
+        config.options["monophonic"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].voices == 1]
     config = known.config if known else config
     module = FramesModule(config, plan)
     if known: module.model.load_state_dict(known.state_dict())
@@ -282,17 +283,20 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     return module, str(init or "trio") if taken else "nothing"
 
 
-def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None, times: int = 1) -> tuple[BothModule, str]:
-    "The same for a separator that is told the notes; with a configuration and nothing to start from, from scratch."
-    if config and not init: return BothModule(config.at(22050), plan), "nothing"
+def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None, times: int = 1) -> tuple[JointModule, str]:
+    "The same for a score-informed separator; with a configuration and nothing to start from, from scratch."
+    if config and not init: return JointModule(config.at(22050), plan), "nothing"
     model = Separator.from_pretrained(init or "trio-informed").at(22050)
     if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: is not told the notes; start from trio-informed")
     if times > 1: model = widen(model, times)
-    module = BothModule(model.config, plan)
-    for mine in (module.model, module.ema): mine.load_state_dict(model.state_dict())
+    module = JointModule(model.config, plan)
+    for separator in (module.model, module.ema): separator.load_state_dict(model.state_dict())
     return module, str(init or "trio-informed")
 
 
-def summary(result: dict) -> str:
-    "What `train_transcriber` came to, as a line."
+def training_summary(result: dict) -> str:
+    "Steps, minutes and validation loss of `train_frames`, as a line."
     return f"after {result['steps']} steps, {result['seconds'] / 60:.1f} minutes: validation loss {result['valid_loss']:.2f}"
+
+# %% ../../nbs/reference/training/frames.ipynb #8e03b2df
+__getattr__ = forward("training.frames")  # names that used to be called otherwise

@@ -45,8 +45,8 @@ __all__ = ['SIZES', 'SEGMENT', 'LEAD', 'PARTS', 'PRESETS', 'COLUMNS', 'TRIO', 'c
            'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled', 'fixed_items',
            'freeze', 'trainable', 'add_lora', 'plain', 'Thinned', 'time_tokens_as_positions', 'event_times',
            'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints', 'fit',
-           'best_network', 'save_network', 'Kept', 'segment_scores', 'pretraining_data', 'octave_data',
-           'train_transcriber', 'module_config', 'summary']
+           'best_network', 'save_network', 'Kept', 'segment_scores', 'pretraining_data', 'octave_data', 'train_mt3',
+           'module_config', 'training_summary']
 
 # %% ../../nbs/reference/training/mt3.ipynb #99dbaf08
 SIZES = {
@@ -141,7 +141,7 @@ class TokenMixtures(Dataset):
     def _frames(self, score: Score, first: int) -> torch.Tensor:  # (2: begins, sounds; instruments, pitches, frames)
         since = np.array([1, 1, 0, 0])*first*HOP/SAMPLE_RATE
         parts = [score.parts.get(name, np.zeros((0, 4))) - since for name in self.mixtures.instruments]
-        return torch.from_numpy(note_targets(parts, SEGMENT, SAMPLE_RATE/HOP, reach=4.0)[:2])
+        return torch.from_numpy(note_targets(parts, SEGMENT, SAMPLE_RATE/HOP, width=4.0)[:2])
 
 def collate(
     items: Sequence[dict], # of `TokenMixtures`
@@ -820,7 +820,7 @@ def _new_or_loaded(network: str | None, init: str | Path | None, seed: int) -> M
         raise InstsepError(f"{init}: is no {network}; leave --network out and take its own size")
     return loaded
 
-def train_transcriber(
+def train_mt3(
     network: str | None, # "mt3-tiny", "mt3-small" or "mt3"; None: that of `init`, or mt3-tiny
     output: str | Path, # a folder: it becomes the model, with the run in output/run
     *,
@@ -832,7 +832,7 @@ def train_transcriber(
     device: str | None = None, # cpu, cuda, mps; None: the best there is
     valid: int = 96, # segments for validation
     progress: bool = True, # show a bar
-    say=print, # told in a line what is going on
+    log=print, # called with a line on what is going on
     callbacks: Iterable[Callback] = (), # more of Lightning's
     **options, # fields of `MT3TrainConfig`; None: as the preset says
 ) -> dict: # what `training.json` holds, and "stopped": was it ended by Ctrl-C?
@@ -849,7 +849,7 @@ def train_transcriber(
     make = partial(pretraining_data, thin=0.5, frames=plan.frame_loss > 0) if preset == "pretrain" else octave_data
     data = make(pieces, bank, module_config(module), instruments=names, seed=plan.seed, valid=valid)
     going_on = resume and (run/"last.ckpt").is_file()
-    say(f"{'going on with' if going_on else 'training'} {trainable(module.network)/1e6:.2g} million weights; "
+    log(f"{'going on with' if going_on else 'training'} {trainable(module.network)/1e6:.2g} million weights; "
         "Ctrl-C keeps the best so far")
     try:
         result = fit(module, *data, run, resume=resume, progress=progress, accelerator=accelerator, callbacks=callbacks)
@@ -868,7 +868,7 @@ def module_config(module: MT3Module) -> MT3Config:
     network = module.network
     return (network.base_model.model if hasattr(network, "merge_and_unload") else network).config
 
-def summary(result: dict) -> str:
-    "What `train_transcriber` came to, as a line."
+def training_summary(result: dict) -> str:
+    "Steps, minutes and losses of `train_mt3`, as a line."
     return (f"after {result['steps']} steps, {result['seconds']/60:.1f} minutes: validation loss "
             f"{result['valid_loss']:.3f} at epoch {result['best_epoch']:g}, training loss {result['train_loss']:.3f}")

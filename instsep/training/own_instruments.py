@@ -127,7 +127,7 @@ def cache_folder() -> Path:
 def cached_pieces(
     *,
     quick: bool = True,     # a sixth of the works
-    say=print,              # told what takes time, in a line
+    log=print,              # called with a line on what takes time
     progress: bool = True,
 ) -> "PieceBank":
     "Pieces of music21's corpus, converted the first time and kept."
@@ -140,7 +140,7 @@ def cached_pieces(
     try: import music21
     except (ImportError, OSError) as error:
         raise InstsepError(f"pieces: of music21, which is missing or broken ({error}); pip install music21, or give --pieces") from None
-    say(f"pieces: converting {len(works)} works of music21's corpus, once; they are kept in {folder}")
+    log(f"pieces: converting {len(works)} works of music21's corpus, once; they are kept in {folder}")
     pieces = []
     for work in tqdm(works, desc="pieces", unit="work", disable=not progress, leave=False):
         pieces += PieceBank.from_music21([work], cache=folder / "scores", progress=False)  # Ctrl-C loses one work
@@ -202,7 +202,7 @@ INVENTED = 8    # instruments of each kind that can be invented
 GUESTS = ("piano", "guitar", "clarinet", "trumpet", "choir", "violin", "flute", "saxophone", "organ", "harpsichord")
 
 
-def _record(soundfont: Path, instruments: list[Instrument], sample_rate: int, say) -> NoteBank | None:
+def _record(soundfont: Path, instruments: list[Instrument], sample_rate: int, log) -> NoteBank | None:
     "All programs of these instruments that a soundfont has, each in its own range."
     programs = sorted({program for instrument in instruments for program in instrument.programs})
     span = {str(p): PROGRAM_RANGES[p][:2] for p in programs}
@@ -217,7 +217,7 @@ def _record(soundfont: Path, instruments: list[Instrument], sample_rate: int, sa
         for program in programs:
             try: notes += record([program]).notes()
             except InstsepError as error: reason = str(error)
-        if not notes: say(f"{soundfont}: left out ({reason})")
+        if not notes: log(f"{soundfont}: left out ({reason})")
     out = []
     for instrument in instruments:
         for note in notes:
@@ -250,7 +250,7 @@ def make_bank(
     notes: list[tuple[str, str]] = (),     # (folder of recorded notes, instrument)
     needed: bool = True,                   # are there no other recordings of the instruments: stems
     sample_rate: int = 22050,
-    say=print,
+    log=print,
     progress: bool = True,
 ) -> tuple[NoteBank, dict]:         # the bank and its recipe; `recipe["test"]`: soundfonts kept for the test
     "Record all that a training needs, or load it where that was done before."
@@ -267,7 +267,7 @@ def make_bank(
     if path.is_file() and about.is_file():
         recipe = json.loads(about.read_text())
         if {key: recipe.get(key) for key in wanted} == wanted: return NoteBank.load(path), recipe
-    recorded, test = _record_all(fonts, instruments, notes, sample_rate, say, progress)
+    recorded, test = _record_all(fonts, instruments, notes, sample_rate, log, progress)
     there = {instrument for name, bank in recorded.items() if name not in test for instrument in bank.instruments}
     missing = [instrument.name for instrument in instruments if instrument.name not in there]
     if missing and needed:
@@ -280,16 +280,16 @@ def make_bank(
     return bank, recipe
 
 
-def _record_all(fonts, instruments, notes, sample_rate, say, progress) -> tuple[dict[str, NoteBank], list[str]]:
+def _record_all(fonts, instruments, notes, sample_rate, log, progress) -> tuple[dict[str, NoteBank], list[str]]:
     "Recordings by where they are from, and which of them are for the test."
     names, banks, folders = [i.name for i in instruments], {}, {}
     for folder, name in notes:
         bank = record_folder(folder, find_instrument(name).name, sample_rate=sample_rate, progress=progress)
         folders[f"{folder}={name}"] = bank
-    if fonts: say(f"notes: recording {', '.join(names)} from {', '.join(font.name for font in fonts)}")
+    if fonts: log(f"notes: recording {', '.join(names)} from {', '.join(font.name for font in fonts)}")
     try:
         for font in tqdm(fonts, desc="soundfonts", disable=not progress, leave=False):
-            if bank := _record(font, instruments, sample_rate, say): banks[font.stem] = bank
+            if bank := _record(font, instruments, sample_rate, log): banks[font.stem] = bank
         sizes = {font.stem: font.stat().st_size if font.suffix != ".cfg" else 1 << 40 for font in fonts}
         test = choose_test(banks, sizes, names)
         played = [font for font in fonts if font.stem in banks and font.stem not in test]
@@ -298,7 +298,7 @@ def _record_all(fonts, instruments, notes, sample_rate, say, progress) -> tuple[
                 banks[f"{guest.name} of {played[i % len(played)].stem}"] = bank
     except InstsepError as error:
         if "missing" not in str(error) or not folders: raise  # no FluidSynth: then with recorded notes alone
-        say(f"{error}; going on without soundfonts")
+        log(f"{error}; going on without soundfonts")
         test = []
     return banks | folders, test
 
@@ -357,7 +357,7 @@ class StemShelf:
 
     @classmethod
     def fill(cls, folder: str | Path, stems: str | Path, instruments: list[Instrument], sample_rate: int = 22050, *,
-             say=print, progress: bool = True) -> "StemShelf":
+             log=print, progress: bool = True) -> "StemShelf":
         "Decode the stems in a folder of the user's, or use what was decoded before."
         from instsep.sound.audio import load
         folder, stems = Path(folder), Path(stems)
@@ -374,10 +374,10 @@ class StemShelf:
         songs = sorted({song for _, _, song in found})
         test = set(songs[::5][:max(1, len(songs) // 5)]) if len(songs) > 2 else set()   # a fifth of the songs
         entries = []
-        say(f"stems: reading {len(found)} files in {stems}")
+        log(f"stems: reading {len(found)} files in {stems}")
         for path, name, song in tqdm(found, desc="stems", disable=not progress, leave=False):
             try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0]
-            except InstsepError as error: say(f"{error}; left out"); continue
+            except InstsepError as error: log(f"{error}; left out"); continue
             np.save(folder / f"{len(entries)}.npy", np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16))
             entries.append(dict(instrument=name, song=song, test=song in test))
         with atomic_path(about) as temporary:
@@ -534,18 +534,18 @@ def start_from(separator, model) -> int:
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #c0c718cb
 def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pieces, quick, seconds, seed, sample_rate,
-              say, progress) -> dict:
+              log, progress) -> dict:
     "Everything to learn from and to be measured by: data sets, and what they were made of."
     from instsep.mixtures import DRY, VARIED
     from instsep.music.pieces import PieceBank
     names = [i.name for i in instruments]
     made, shelf, bank = dict(test=[]), None, banks[0] if banks else None
     for more in banks[1:]: bank = bank + more
-    if stems: shelf = StemShelf.fill(output / "stems", stems, instruments, sample_rate, say=say, progress=progress)
+    if stems: shelf = StemShelf.fill(output / "stems", stems, instruments, sample_rate, log=log, progress=progress)
     if not banks:
         whole = shelf is not None and all(shelf.of(name, False) for name in names)
         bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=soundfonts, notes=notes,
-                               needed=not whole, sample_rate=sample_rate, say=say, progress=progress)
+                               needed=not whole, sample_rate=sample_rate, log=log, progress=progress)
     test_fonts = made["test"]
     from_test = lambda instance: instance.split("/")[0] in test_fonts
     all_instances = balanced(bank, dict(invented=1.5)) if bank else {}
@@ -557,7 +557,7 @@ def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
         for name in (*names, "other"):
             found, played = shelf.of(name, False), train.get(name, [])
             if found: train[name] = played + found * max(1, len(played) // len(found))  # half of the time
-    if pieces is None: pieces = cached_pieces(quick=quick, say=say, progress=progress) if bank else _any_pieces()
+    if pieces is None: pieces = cached_pieces(quick=quick, log=log, progress=progress) if bank else _any_pieces()
     split = pieces.split()
     if not all(len(part) for part in split.values()): split = {key: split["train"] for key in split}
     player = _Player(bank, shelf, sample_rate)
@@ -606,8 +606,8 @@ def measure(
 
 class _Line:
     "Steps, time left, score so far: on a terminal a line that stays in place, else a line for each new score."
-    def __init__(self, steps: int, minutes: float | None, shown: bool, say):
-        self.steps, self.minutes, self.shown, self.say, self.first, self.at = steps, minutes, shown, say, None, 0.0
+    def __init__(self, steps: int, minutes: float | None, shown: bool, log):
+        self.steps, self.minutes, self.shown, self.log, self.first, self.at = steps, minutes, shown, log, None, 0.0
 
     def __call__(self, step: int, seconds: float, best: float | None, scored: bool) -> None:
         self.first = self.first or (step - 1, seconds)
@@ -617,7 +617,7 @@ class _Line:
         text = f"step {step}" + (f", {_duration(min(left))} left" if left else "")
         if best is not None: text += f", {round(best):+d} dB on held-out pieces so far"
         if not self.shown:
-            if scored: self.say(text)
+            if scored: self.log(text)
         elif scored or time.monotonic() > self.at + 1:
             self.at = time.monotonic()
             sys.stderr.write(f"\r\x1b[K{text}")
@@ -636,7 +636,7 @@ def _duration(seconds: float) -> str:
 BEGINNING = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in far less time
 
 
-def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", str | None]:
+def _module(config, plan, start: str | None, log) -> tuple["SeparatorModule", str | None]:
     "A network to train, from weights if there are any that fit; their name."
     from instsep.separator import Separator, SeparatorConfig
     from instsep.training.separator import SeparatorModule
@@ -651,13 +651,13 @@ def _module(config, plan, start: str | None, say) -> tuple["SeparatorModule", st
     if same_network(model.config, config):
         for separator in (module.model, module.ema): start_from(separator, model.at(config.sample_rate))
         module.ema.network.load_state_dict(module.model.network.state_dict())
-        say(f"starting from the weights of {start or BEGINNING}")
+        log(f"starting from the weights of {start or BEGINNING}")
         return module, start or BEGINNING
     if start:
         raise InstsepError(f"--from {start}: is a {model.config.network} with {json.dumps(model.config.options)}, "
                            f"not the {config.network} with {json.dumps(config.options)} asked for; "
                            "leave --network and --options out")
-    say(f"starting from scratch: the package's model, {BEGINNING}, is another network")
+    log(f"starting from scratch: the package's model, {BEGINNING}, is another network")
     return module, None
 
 
@@ -708,11 +708,11 @@ def train_separator(
     device: str | None = None,
     tested: int = 24,                   # items in a test set
     callbacks: list = (),               # more of Lightning's
-    say=print,                          # told in a line what is going on
+    log=print,                          # called with a line on what is going on
     progress: bool = True,
 ) -> dict:                              # what `scores.json` holds; "stopped": was it ended by Ctrl-C?
     "Train a separator for any instruments from what is at hand, and measure it."
-    from instsep.core import multiplies_bf16, pick_device
+    from instsep.core import cpu_has_bf16, pick_device
     from instsep.separator import Separator, SeparatorConfig
     from instsep.training.separator import HeldOut, Interrupt, TrainConfig, fit
     from instsep.music.pieces import PieceBank
@@ -726,16 +726,16 @@ def train_separator(
     options = options if options is not None else known.options if network == known.network else {}
     config = SeparatorConfig(instruments=tuple(i.name for i in chosen), network=network, options=options)
     plan = TrainConfig(steps=steps or 10**7, minutes=minutes, batch=batch, learning_rate=learning_rate, seed=seed,
-                       workers=workers, bf16=multiplies_bf16() if accelerator == "cpu" else None)
+                       workers=workers, bf16=cpu_has_bf16() if accelerator == "cpu" else None)
     rate = banks[0].sample_rate if banks else 22050
     config = config.at(rate)
     if not resume: (run / "last.ckpt").unlink(missing_ok=True)
     going_on = (run / "last.ckpt").is_file()
     if going_on: _check_run(run, config, plan)
     torch.manual_seed(seed)
-    module, start = _module(config, plan, start, (lambda line: None) if going_on else say)
+    module, start = _module(config, plan, start, (lambda line: None) if going_on else log)
     data = _prepared(chosen, output, banks=banks, soundfonts=soundfonts, notes=notes, stems=stems, pieces=pieces,
-                     quick=steps is None and minutes < 60, seconds=seconds, seed=seed, sample_rate=rate, say=say,
+                     quick=steps is None and minutes < 60, seconds=seconds, seed=seed, sample_rate=rate, log=log,
                      progress=progress)
     card = dict(made_by="instsep train separator", batch=batch, seconds=seconds, seed=seed, start=start,
                 soundfonts=[name for name, _ in data["made"].get("soundfonts", [])],
@@ -747,9 +747,9 @@ def train_separator(
     def keep(module, score):
         about = dict(card, steps=module.global_step, minutes=round(module.seconds / 60, 1), held_out_gain_db=score)
         module.ema.at(44100).save_pretrained(output, card=about)
-    line, interrupt = _Line(plan.steps, minutes, progress, say), Interrupt()
+    line, interrupt = _Line(plan.steps, minutes, progress, log), Interrupt()
     length = " or ".join(f"{number:g} {unit}" for number, unit in ((minutes, "minutes"), (steps, "steps")) if number)
-    say(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {length}"
+    log(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {length}"
         f"{' in all' * going_on}; Ctrl-C keeps the best so far")
     try:
         fit(module, data["training"], run, resume=resume, progress=False, accelerator=accelerator,
@@ -761,7 +761,7 @@ def train_separator(
     result = dict(instruments=list(config.instruments), steps=module.global_step,
                   minutes=round(module.seconds / 60, 1), stopped=interrupt.asked)
     if interrupt.asked: return result
-    say("measuring")
+    log("measuring")
     separator = Separator.from_pretrained(output).to(next(module.parameters()).device).at(rate)
     result |= measure(separator, data["tests"], tested, progress=progress)
     result["test_soundfonts"] = data["made"]["test"]
