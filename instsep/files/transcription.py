@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'write_transcription', 'write_tracks', 'write_table', 'write_plot', 'write_stems', 'Transcribed',
-           'transcribe_file', 'load_transcriber', 'check_options']
+           'transcribe_file', 'load_transcriber', 'frame_posteriors', 'check_options']
 
 # %% ../../nbs/reference/files/transcription.ipynb #186472f6
 import csv
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
-from ..core import InstsepError, atomic_path
+from ..core import InstsepError, atomic_path, pick_device
 from .separation import _check_place, _comment_of, _recording_id
 from ..music.notes import Note, write_midi
 
@@ -225,8 +225,26 @@ def load_transcriber(
     if name is not None and str(name) in list_models():
         raise InstsepError(f"model {name}: is a separator; to transcribe take {DEFAULT_TRANSCRIBER} or the folder of an MT3")
     if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
-    from instsep.mt3 import Transcriber
-    return Transcriber.from_pretrained(name, device=device, batch_size=batch_size)
+    from instsep.mt3 import Transcriber, load_mt3
+    network = load_mt3(name, device=pick_device(device))
+    return Transcriber(network, features=frame_posteriors(network.config, device), batch_size=batch_size)
+
+def frame_posteriors(
+    config: "MT3Config", # of the network that will read them
+    device: str | None = None, # where the frame-wise model works
+) -> Callable | None: # blocks of mono samples (samples,) in, blocks of frames (frames, features) out; None for log-mel
+    "What makes the features of an MT3 that reads the posteriors of a frame-wise transcriber. `InstsepError` where that one does not fit."
+    if config.front_end == "logmel": return None
+    from instsep.frames import FrameTranscriber
+    transcriber, front = FrameTranscriber.from_pretrained(config.transcriber, device=device), config.frontend
+    model = transcriber.network.config
+    if (tuple(model.instruments), model.sample_rate, model.hop) != (config.instruments, front.sample_rate, front.hop):
+        raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop of {model.hop} do not fit "
+                           f"an MT3 for {', '.join(config.instruments)} at {front.sample_rate} Hz with a hop of {front.hop}")
+    def features(blocks):
+        for found in transcriber.probabilities(blocks):  # (kinds, instruments, pitches, frames)
+            yield found[:2].reshape(-1, found.shape[-1]).T  # onsets and frames: (frames, 2*instruments*pitches)
+    return features
 
 # %% ../../nbs/reference/files/transcription.ipynb #a19ac4d5
 def check_options(

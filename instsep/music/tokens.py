@@ -36,12 +36,13 @@ class Codec:
     program_list: tuple[int, ...] | None = None  # the only programs that have an id; None: all 128
     pitch_range: tuple[int, int] = (0, 127)  # the lowest and the highest pitch that have an id
     drums: bool = True  # whether drums have ids
-    event_order: str = "time"  # "time": by unrounded time, as MT3; "step": within a step offsets first, then by program and pitch
+    event_order: str = "time"  # "time": by unrounded time, as MT3; "step": by step, offsets first, program and pitch
 
     def __post_init__(self):
         if self.programs not in ("full", "midi_class", "flat"):
             raise ValueError(f"programs is 'full', 'midi_class' or 'flat', not {self.programs!r}")
-        if self.event_order not in ("time", "step"): raise ValueError(f"event_order is 'time' or 'step', not {self.event_order!r}")
+        if self.event_order not in ("time", "step"):
+            raise ValueError(f"event_order is 'time' or 'step', not {self.event_order!r}")
         if self.program_list is not None:
             if self.programs != "full": raise ValueError(f"program_list needs programs 'full', not {self.programs!r}")
             object.__setattr__(self, "program_list", tuple(self.program_list))
@@ -51,8 +52,9 @@ class Codec:
     def _values(self) -> dict[str, Sequence[int]]:
         "For each kind of event its values, in the order of their ids."
         low, high = (pitch*self.bins_per_semitone for pitch in self.pitch_range)
-        return dict(shift=range(self.max_shift_steps + 1), pitch=range(low, high + 1), velocity=range(self.velocity_bins + 1),
-                    tie=range(1), program=range(128) if self.program_list is None else self.program_list,
+        return dict(shift=range(self.max_shift_steps + 1), pitch=range(low, high + 1),
+                    velocity=range(self.velocity_bins + 1), tie=range(1),
+                    program=range(128) if self.program_list is None else self.program_list,
                     drum=range(128*self.drums))
 
     @cached_property
@@ -63,7 +65,8 @@ class Codec:
 
     @cached_property
     def _events(self) -> dict[int, tuple[str, int]]:
-        return dict(enumerate(((kind, value) for kind, values in self._values.items() for value in values), FIRST_EVENT))
+        events = ((kind, value) for kind, values in self._values.items() for value in values)
+        return dict(enumerate(events, FIRST_EVENT))
 
     @cached_property
     def _ids(self) -> dict[tuple[str, int], int]: return {event: token for token, event in self._events.items()}
@@ -88,15 +91,16 @@ class Codec:
         "The id of an event. Raises `ValueError` where the value has none."
         if (kind, value) not in self._ids:
             values = self._values[kind]
-            known = f"outside {values[0]}..{values[-1]}" if isinstance(values, range) and values else f"not one of {list(values)}"
+            is_range = isinstance(values, range) and values
+            known = f"outside {values[0]}..{values[-1]}" if is_range else f"not one of {list(values)}"
             raise ValueError(f"{kind} {value} is {known}")
         return self._ids[kind, value]
 
     def can_say(self, note: Note) -> bool:
         "Whether the vocabulary has words for a note: its pitch and its program."
         if note.is_drum: return ("drum", note.pitch) in self._ids
-        program = "program", _program_value(self, note.program)
-        return ("pitch", _pitch_value(self, note.pitch)) in self._ids and (self.programs == "flat" or program in self._ids)
+        pitch, program = ("pitch", _pitch_value(self, note.pitch)), ("program", _program_value(self, note.program))
+        return pitch in self._ids and (self.programs == "flat" or program in self._ids)
 
     def event(self,
         token: int # id
@@ -178,19 +182,22 @@ def _timeline(notes: Iterable[Note], codec: Codec) -> list[_Event]:
     return [_Event(round(time*codec.steps_per_second), note, is_onset) for time, note, is_onset in timed]
 
 def _timeline_by_step(notes: list[Note], codec: Codec) -> list[_Event]:
-    """The same in canonical order: by step, offsets first, then by program and pitch. A note lasts a step at least, and ends where the next of its
-    program and pitch begins; of two that begin in one step, the later one stays."""
+    """The same in canonical order: by step, offsets first, then by program and pitch. A note lasts a step at least,
+    and ends where the next of its program and pitch begins; of two that begin in one step, the later one stays."""
     def step_of(time): return round(time*codec.steps_per_second)
     by_key, events = {}, []  # drum, program and pitch -> {onset: note}, by onset
     for note in sorted(notes, key=lambda note: note.onset):
-        key = note.is_drum, codec.programs != "flat" and _program_value(codec, note.program), _pitch_value(codec, note.pitch)
+        program = codec.programs != "flat" and _program_value(codec, note.program)
+        key = note.is_drum, program, _pitch_value(codec, note.pitch)
         by_key.setdefault(key, {})[step_of(note.onset)] = note
     for (is_drum, *_), begun in by_key.items():
         for onset, following in zip(begun, [*begun][1:] + [math.inf]):
             note = begun[onset]
             events.append(_Event(onset, note, True))
-            if not is_drum: events.append(_Event(min(max(step_of(note.offset), onset + 1), following), note, False))
-    return sorted(events, key=lambda event: (event.step, event.is_onset, event.note.is_drum, event.note.program, event.note.pitch))
+            offset = min(max(step_of(note.offset), onset + 1), following)
+            if not is_drum: events.append(_Event(offset, note, False))
+    return sorted(events, key=lambda event: (event.step, event.is_onset, event.note.is_drum, event.note.program,
+                                             event.note.pitch))
 
 def _held_before(events: list[_Event], indices: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
     "For each index, (program, pitch) of the notes that sound just before that event, sorted."
@@ -477,7 +484,7 @@ class Grammar:
     def __init__(self,
         codec: Codec = Codec(), # the vocabulary
         *,
-        last_step: int | None = None, # no shift goes beyond this step of the segment; None: the longest shift is the limit
+        last_step: int | None = None, # no shift goes beyond this step of the segment; None: to the longest
         restrike: bool = False, # whether a note that sounds may begin again without having ended
     ):
         self.codec, self.last_step, self.restrike = codec, last_step, restrike
@@ -519,7 +526,7 @@ class Grammar:
 
     def _allow_events(self, allow: np.ndarray) -> None:
         "Shifts that go forward; what ends only what sounds, and what begins only what does not."
-        longest, limit = self.codec.max_shift_steps, self.last_step if self.last_step is not None else math.inf
+        longest, limit = self.codec.max_shift_steps, math.inf if self.last_step is None else self.last_step
         first, _ = self.codec.ranges["shift"]
         said = self.shift if self.last == "shift" else 0  # several of the longest shifts may follow one another
         if said % longest == 0 and self.last not in ("program", "velocity"):
