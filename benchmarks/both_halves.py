@@ -27,7 +27,7 @@ from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator, SeparatorConfig
 from instsep.sound.spectral import istft
-from transcription import (HEARD, PROGRAM, RATE, SHORT, UNHEARD, Item, _over, _write, family, pooled, recorded_items, scores,
+from transcription import (SEEN_SOUNDFONT, PROGRAM, RATE, SHORT, HELD_OUT_SOUNDFONT, Item, _over, _write, family, pooled, recorded_items, scores,
                            soundfont_items, soundfonts)
 
 DECIBELS, SHARES, TRUST, HEARD_DB = (3, 6, 12, 20), (0.05, 0.1, 0.2), (0.25, 0.5, 1.0), -25.0
@@ -142,7 +142,7 @@ def heard_instruments(
 
 # ---- measured
 
-def listen(transcriber: FrameTranscriber, waveform: np.ndarray) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
+def posteriors_of(transcriber: FrameTranscriber, waveform: np.ndarray) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
     blocks, _ = mono_blocks(waveform, RATE, transcriber.network.config.sample_rate)
     return np.concatenate(list(transcriber.probabilities(blocks)), -1)
 
@@ -164,26 +164,26 @@ def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber, com
     back = lambda m: istft(m * spec * (config.n_fft / 2), config.n_fft, config.hop, len(mixture)).numpy()
     plain = back(masks)                                                         # (stems, samples)
 
-    said = listen(transcriber, item.mixture[0])                                 # (kinds, instruments, pitches, frames)
-    of_stems = np.stack([listen(transcriber, plain[k])[:, k] for k in range(len(names))], 1)
-    picked = pick(transcriber, said)
-    heard = [programs[k] for k in heard_instruments(plain[:-1], item.mixture[0])]
-    frames, theirs = said.shape[-1], masks.shape[-1]                            # the same where both hop alike
+    posteriors = posteriors_of(transcriber, item.mixture[0])                    # (kinds, instruments, pitches, frames)
+    of_stems = np.stack([posteriors_of(transcriber, plain[k])[:, k] for k in range(len(names))], 1)
+    picked = pick(transcriber, posteriors)
+    sounding = [programs[k] for k in heard_instruments(plain[:-1], item.mixture[0])]
+    frames, theirs = posteriors.shape[-1], masks.shape[-1]                      # the same where both hop alike
     pace = transcriber.network.frame_rate
     near = lambda count, ratio, last: (torch.arange(count) * ratio).round().long().clamp(max=last - 1)
     share = granted(masks, spec[0].abs().square(), comb, rate)[..., near(frames, rate / pace, theirs)].numpy()
     of_note = [share[programs.index(note.program), note.pitch - LOWEST_PITCH, min(round(note.onset * pace), frames - 1)] for note in picked]
-    notes = {"mixture": picked, "stems": pick(transcriber, of_stems), "mean of both": pick(transcriber, (said + of_stems) / 2),
-             "geometric mean of both": pick(transcriber, np.sqrt(said * of_stems)),
-             f"instruments heard above {HEARD_DB:g} dB": [note for note in picked if note.program in heard]}
+    notes = {"mixture": picked, "stems": pick(transcriber, of_stems), "mean of both": pick(transcriber, (posteriors + of_stems) / 2),
+             "geometric mean of both": pick(transcriber, np.sqrt(posteriors * of_stems)),
+             f"instruments heard above {HEARD_DB:g} dB": [note for note in picked if note.program in sounding]}
     notes |= {f"notes with a share of {least:g}": [n for n, s in zip(picked, of_note) if s >= least] for least in SHARES}
-    shares = {trust: shared_out(said, share, trust) for trust in TRUST}
+    shares = {trust: shared_out(posteriors, share, trust) for trust in TRUST}
     notes |= {f"shared out, trust {trust:g}": pick(transcriber, given) for trust, given in shares.items()}
-    notes |= {f"sharpened, trust {trust:g}": pick(transcriber, shared_out(said, share, trust, 2.0)) for trust in (0.0, 0.25, 0.5)}
+    notes |= {f"sharpened, trust {trust:g}": pick(transcriber, shared_out(posteriors, share, trust, 2.0)) for trust in (0.0, 0.25, 0.5)}
 
     at = near(theirs, pace / rate, frames)
     soft = lambda given: lengthened(torch.from_numpy(given[1]), pace)[..., at].sqrt()        # (instruments, pitches, frames)
-    ways = {"picked notes": played(picked, programs, theirs, rate), "probabilities": soft(said),
+    ways = {"picked notes": played(picked, programs, theirs, rate), "probabilities": soft(posteriors),
             "probabilities, shared out": soft(shares[0.5]), "true notes": played(item.notes, programs, theirs, rate)}
     stems = {"plain": plain}
     for way, activity in ways.items():
@@ -271,8 +271,8 @@ def main():
     comb, answers, rows = partials(separator.config), [], []
     def items():
         for seed, augmentation in ((200, DRY), (201, DEFAULT_AUGMENTATION)):
-            yield from soundfont_items(VALIDATION, fonts[HEARD], split["valid"], args.count // 2, seed=seed, augmentation=augmentation)
-        for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
+            yield from soundfont_items(VALIDATION, fonts[SEEN_SOUNDFONT], split["valid"], args.count // 2, seed=seed, augmentation=augmentation)
+        for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
             if font in fonts: yield from soundfont_items(label, fonts[font], split["test"], args.count)
             else: print(f"{label}: {font} is not installed, left out")
         if folder.is_dir(): yield from recorded_items("recordings", folder, ("R01", "R02", "R03", "R04"))
@@ -287,7 +287,7 @@ def main():
     decided = chosen(notes, stems)
     text = (f"# Both halves together\n\n`OMP_NUM_THREADS=1 python benchmarks/both_halves.py --model {args.model} --separator {args.separator} "
             f"--count {args.count}`\n\n{args.count} mixtures of 8 s for each soundfont, and R01 to R04. Validation: pieces of the validation split, "
-            f"played by {HEARD}, half of them dry and half with the rooms, tone controls and noise of training; what is best there is what is chosen:\n\n" + format_table(decided, digits=3)
+            f"played by {SEEN_SOUNDFONT}, half of them dry and half with the rooms, tone controls and noise of training; what is best there is what is chosen:\n\n" + format_table(decided, digits=3)
             + "\n\nNotes, all of a set together; the gain in multi-instrument onset F1 over transcribing the mixture is a mean over items. A share: "
             "of the sound at a note's partials in its first 0.2 s, as the separator's masks grant it to the instrument. Shared out: what the network says of a pitch, given to "
             "instruments by these shares to the power of the trust, the sum over instruments kept; sharpened: the same, with the square of what it says of each (trust 0: the separator has no say).\n\n" + format_table(notes, digits=3)

@@ -214,7 +214,7 @@ def memory_speed() -> float:
 def reading_of(flat: dict) -> dict:
     "The same for both batches of ours, and beside it the speed of memory."
     return dict(sum_gb_per_s=memory_speed()) | {name: reading(batch, flat[name]) for name, batch in
-                                                (("ours, batch 1", 1), ("ours, batch 5", 5))}
+                                                (("instsep, batch 1", 1), ("instsep, batch 5", 5))}
 
 
 def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
@@ -229,7 +229,7 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
     def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
     def widened(query, keys, values): return products(query, keys.float(), values.float())
     def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
-    ways = {"ours: scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
+    ways = {"instsep: scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
             "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
             "two products, float16": (products, query.half(), half),
             "two products, bfloat16": (products, query.bfloat16(), bfloat),
@@ -276,7 +276,7 @@ def only_rival(weights_file: Path, port_folder: str | None, repeats: int, conten
 
 def with_same_tokens(table: dict) -> dict:
     "The rows of a table, each with whether its tokens are ours instead of the tokens."
-    reference = table["ours"]["ids"]
+    reference = table["instsep"]["ids"]
     return {name: {key: value for key, value in row.items() if key != "ids"} | dict(same_tokens=row["ids"] == reference)
             for name, row in table.items()}
 
@@ -307,7 +307,7 @@ def main() -> None:
     weights, repeats = random_weights(), options.repeats
     name = f"transformers {transformers.__version__} T5"
     mine, theirs = ours(weights), rival(weights)
-    table = measure({"ours": mine, name: theirs}, 5, 128, repeats)
+    table = measure({"instsep": mine, name: theirs}, 5, 128, repeats)
     here = dict(machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
                 versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                               instsep=instsep.__version__))
@@ -318,12 +318,12 @@ def main() -> None:
         options.output.write_text(json.dumps(result, indent=1) + "\n")
         return report(result, options.output.with_suffix(".md"))
     attention = attention_ways()
-    flat = {f"ours, batch {batch}": per_token(mine, batch, 1023, min(3, repeats)) for batch in (1, 5)}
+    flat = {f"instsep, batch {batch}": per_token(mine, batch, 1023, min(3, repeats)) for batch in (1, 5)}
     read = reading_of(flat)
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
-    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"ours": mine}, batch, min(2, repeats)).items()}
+    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"instsep": mine}, batch, min(2, repeats)).items()}
     segments |= whole({name: theirs}, 5, 1)
-    ending = one_after_another({"ours": mine, name: theirs}, 16, 16, min(3, repeats))
+    ending = one_after_another({"instsep": mine, name: theirs}, 16, 16, min(3, repeats))
     if options.old_transformers:
         old = run_old(options.old_transformers, options.port, weights, repeats, options.output)
         table |= old["table"]
@@ -331,7 +331,7 @@ def main() -> None:
         flat |= old["per_token"]
     table = with_same_tokens(table)
     batches = [row for tokens in (128, 256) for batch in (1, 2, 5, 8, 16, 32)
-               for row in measure({"ours": mine}, batch, tokens, min(3, repeats)).values()]
+               for row in measure({"instsep": mine}, batch, tokens, min(3, repeats)).values()]
     for row in batches: del row["ids"]
     result = dict(
         command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers) + " --port FOLDER"*bool(options.port),
@@ -437,10 +437,10 @@ the less of that falls to a token, while a later token costs more than an early 
 
 No past token is ever computed again, and the past is copied only every 64 tokens. A step reads the decoder's weights once for
 all rows ({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far
-({CACHE_KB:.1f} kB each). From the first to the last eighth that is {grows("ours, batch 1")} for batch 1, and
-{grows("ours, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. Were the growing
-part read as fast as that, the last eighth of a segment would cost {at_best("ours, batch 1")} the first for batch 1, and
-{at_best("ours, batch 5")} for batch 5: within a segment the cost of a token is not flat, and while every step reads the whole
+({CACHE_KB:.1f} kB each). From the first to the last eighth that is {grows("instsep, batch 1")} for batch 1, and
+{grows("instsep, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. Were the growing
+part read as fast as that, the last eighth of a segment would cost {at_best("instsep, batch 1")} the first for batch 1, and
+{at_best("instsep, batch 5")} for batch 5: within a segment the cost of a token is not flat, and while every step reads the whole
 cache, it cannot be.
 
 ## Ways for one query to attend to {result["attention"]["tokens"]} tokens, batch {result["attention"]["batch"]}, all layers

@@ -26,7 +26,7 @@ import torch
 from instsep.core import atomic_path
 from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
-from instsep.training.mt3 import (HOP, PRESETS, Kept, Shuffled, SAMPLE_RATE, SEGMENT, MT3Module, MT3TrainConfig, best_network,
+from instsep.training.mt3 import (HOP, PRESETS, SegmentCache, Shuffled, SAMPLE_RATE, SEGMENT_FRAMES, MT3Module, MT3TrainConfig, best_network,
                                   collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
                                   segment_scores, time_tokens_as_positions)
 from instsep.sound.notebank import NoteBank
@@ -63,7 +63,7 @@ def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about:
     dataset, valid = data()
     if about["kept"]:
         inner = dataset.dataset if isinstance(dataset, Shuffled) else dataset
-        dataset = Kept(inner, min(about["kept"], len(inner)), workers=plan.workers, device=DEVICE)
+        dataset = SegmentCache(inner, min(about["kept"], len(inner)), workers=plan.workers, device=DEVICE)
         plan = replace(plan, workers=0)
     print(f"{name}: {plan.minutes:g} minutes" if plan.minutes else f"{name}: {plan.steps} steps", flush=True)
     module = MT3Module(copy.deepcopy(network), plan)
@@ -73,7 +73,7 @@ def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about:
     if about["kept"]:
         dataset.stop()
         result["segments_made"] = dataset.ready
-    heard = result["steps"]*plan.batch*plan.accumulate*SEGMENT*HOP/SAMPLE_RATE/3600
+    heard = result["steps"]*plan.batch*plan.accumulate*SEGMENT_FRAMES*HOP/SAMPLE_RATE/3600
     row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard, **segment_scores(best.to(DEVICE), valid, batch=48))
     save_network(best.cpu(), folder)
     log = LOGS/folder.name
@@ -130,7 +130,7 @@ def main():
                         "which is fair on a shared machine, or time")
     parser.add_argument("--workers", type=int, default=0, help="processes that make segments")
     parser.add_argument("--keep", type=int, default=0, help="so many segments at most are made, by the workers, while the network "
-                        "learns, and each is heard many times (`Kept`); 0: each is made when it is needed, and heard once")
+                        "learns, and each is heard many times (`SegmentCache`); 0: each is made when it is needed, and heard once")
     parser.add_argument("--name", default=TABLE.name, help="of the table and the folder of logs")
     parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
     args = parser.parse_args()

@@ -34,7 +34,7 @@ from instsep.training.separator import spectral_loss
 SAMPLE_RATE, N_FFT, HOP, SECONDS = 22050, 4096, 1024, 2.5   # 2048 bins (and the Nyquist bin) of 5.4 Hz, 46 ms apart
 ITEMS, EPOCHS, BATCH, LEARNING_RATE, SEED = 160, 5, 2, 1e-3, 0
 STEMS = ("clarinet", "guitar", "piano", "other")
-HEARD = ("FluidR3_GM", "MuseScore_General")
+SEEN_SOUNDFONT = ("FluidR3_GM", "MuseScore_General")
 PICTURE_BINS, PICTURE_FRAMES = 256, 60                       # what is kept of a picture: up to 1.4 kHz, 2.8 s
 PICTURED = ("paper", "level", "log", "mask", "repaired")
 HEARD_TRIALS = ("paper", "repaired")
@@ -268,7 +268,7 @@ def main():
         return [mixtures[i]["stems"] for i in range(args.count)]
 
     groups = lambda font: sorted({instance.split("/")[0] for name in font.instruments for instance in font.of(name)})
-    sets = {"heard soundfont": test(bank, HEARD), "unheard soundfont": test(unheard, groups(unheard))}
+    sets = {"seen soundfont": test(bank, SEEN_SOUNDFONT), "held-out soundfont": test(unheard, groups(unheard))}
     cache = {}
     def items(i):
         if i not in cache: cache[i] = data[int(i)]["stems"]
@@ -278,7 +278,7 @@ def main():
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log = json.loads(path.read_text()) if path.exists() else dict(trials={})
-    shown = next(s for s in sets["heard soundfont"] if all(s[k].any() for k in range(3)))
+    shown = next(s for s in sets["seen soundfont"] if all(s[k].any() for k in range(3)))
     if args.depth:
         log["depth"] = dict(bins=[2048 >> height for height in range(9)], bank=repr(bank), torch=torch.__version__)
         for trial in TRIALS:
@@ -289,7 +289,7 @@ def main():
         return print(json.dumps(log["depth"], indent=1))
     log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE,
                 seconds=SECONDS, sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count,
-                bank=groups(bank), heard=HEARD, unheard=groups(unheard), hardware="one CPU core",
+                bank=groups(bank), heard=SEEN_SOUNDFONT, unheard=groups(unheard), hardware="one CPU core",
                 versions=dict(python=platform.python_version(), torch=torch.__version__, instsep=__version__))
     if "baselines" not in log: log["baselines"] = baselines(sets)
     if "silence" not in log: log["silence"] = silence(items(i) for i in range(ITEMS))

@@ -41,14 +41,14 @@ from instsep.inference.registry import network
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import _extend, istft, oracle
 from instsep.training.separator import SeparatorModule, TrainConfig, spectral_loss
-from separation import HEARD, UNHEARD, recording_items, soundfont_items
+from separation import SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, recording_items, soundfont_items
 
 RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
 ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
 TRIO = ("clarinet", "guitar", "piano")
 STEMS = (*TRIO, "other")
-SETS = ("heard soundfont", "unheard soundfont", "recordings", "heard, in rooms")
-WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0) | {UNHEARD: 0.0}   # others: 1
+SETS = ("seen soundfont", "held-out soundfont", "recordings", "seen, in rooms")
+WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0) | {HELD_OUT_SOUNDFONT: 0.0}  # others: 1
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -262,7 +262,7 @@ def experiment(name, change, **settings): return Row(name, change, kind="experim
 
 
 ROWS = [
-    Row("HarmonicRNN", "ours"),
+    Row("HarmonicRNN", "instsep"),
     Row("OpenUnmixBLSTM", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 layers of 384, softmax masks",
         "OpenUnmixBLSTM"),
     Row("RepairedUNet", "the paper's U-Net, made to give masks", "RepairedUNet"),
@@ -289,7 +289,7 @@ ROWS = [
     experiment("4 layers", "instead of 3", options=dict(layers=4)),
     experiment("no harmonic shifts", "bands hear their neighbours, not their harmonics", network="NoOvertones"),
     experiment("no frame summary", "bands know nothing of the frame as a whole", network="NoSummary"),
-    experiment("one soundfont", f"trained on {HEARD} and its variations only", data="one"),
+    experiment("one soundfont", f"trained on {SEEN_SOUNDFONT} and its variations only", data="one"),
     experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
 ]
 
@@ -309,7 +309,7 @@ def render_training(folder, bank, pieces):
     settings = dict(instruments=TRIO, sample_rate=RATE, seconds=ITEM_SECONDS, absent=0.2, other=0.15,
                     augmentation=(Equaliser(0.5, 3.0), Gain()), seed=SEED)
     several = balanced(bank, WEIGHTS)
-    single = {name: own for name in several if (own := [i for i in bank.of(name) if i.split("/")[0] == HEARD])}
+    single = {name: own for name in several if (own := [i for i in bank.of(name) if i.split("/")[0] == SEEN_SOUNDFONT])}
     sets = {name: Mixtures(pieces, bank_player(bank), own, **settings) for name, own in (("several", several), ("one", single))}
     stored = {name: np.zeros((ITEMS, len(STEMS), int(ITEM_SECONDS * RATE)), np.int16) for name in paths}
     to_int = lambda stems: np.round(stems / max(1.0, np.abs(stems).max() / 0.95) * 32767).astype(np.int16)
@@ -348,13 +348,13 @@ def render_tests(folder, pieces, recordings, count):
     path, fonts = folder / f"tests_{count}.npz", {p.stem: p for p in [*find_soundfonts(), default_soundfont()]}
     if not path.exists():
         made, length = {}, int(TEST_SECONDS * RATE)
-        for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
+        for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
             if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
             for i, (_, _, stems) in enumerate(soundfont_items(fonts[font], pieces, count, TRIO)):
                 made[f"{label}|{i}"] = resample(np.concatenate([stems[name] for name in TRIO]), 44100, RATE)[:, :length]
         for i in range(count):
-            if (stems := made.get(f"heard soundfont|{i}")) is not None:
-                made[f"heard, in rooms|{i}"] = Room(p=1.0)(stems, RATE, np.random.default_rng([SEED, i, 4]))
+            if (stems := made.get(f"seen soundfont|{i}")) is not None:
+                made[f"seen, in rooms|{i}"] = Room(p=1.0)(stems, RATE, np.random.default_rng([SEED, i, 4]))
         if Path(recordings).is_dir():
             for name, _, stems in recording_items(recordings):
                 if name[:3] not in ("R01", "R02", "R03", "R04"): continue
@@ -574,7 +574,7 @@ optimizer; assembling batches is not counted, it took up to {log['data_seconds']
 most from a little, not where each would end. Instances of the note bank: {groups}.
 
 SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n above); {log['count']} mixtures
-of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Heard soundfont: {HEARD}; unheard: {UNHEARD}; in rooms: the mixtures of the heard
+of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUNDFONT}; unheard: {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the heard
 soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per second of audio;
 CPU s/s: processor seconds per second of mono audio at 22050 Hz.
 
@@ -618,7 +618,7 @@ def main():
         parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
     about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=machine_name(),
                  torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
-                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=HEARD, unheard=UNHEARD,
+                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT,
                  bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle") or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
         if path.exists() and row.name in json.loads(path.read_text())["rows"]: continue

@@ -22,7 +22,7 @@ from instsep.separator import Separator
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import oracle
 
-HEARD, UNHEARD = "FluidR3_GM", "TimGM6mb"  # by name; the second stands for a soundfont no model of ours has heard
+SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "TimGM6mb"  # by name; the second stands for a soundfont that no model of ours was trained on
 
 
 def soundfont_items(soundfont, pieces, count, instruments):
@@ -42,12 +42,12 @@ def recording_items(folder):
         yield path.name, about["kind"], {s["instrument"]: load(path / s["stem"], mono=True)[0] for s in about["stems"]}
 
 
-def score(model, items, label, told=False):
-    "Rows of stem scores; `told`: with `--instruments`, the separator knows who of its instruments plays."
+def score(model, items, label, given=False):
+    "Rows of stem scores; `given`: with `--instruments`, the separator knows which of its instruments play."
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
-        players = [name for name in stems if stems[name].any()] if told else None
+        players = [name for name in stems if stems[name].any()] if given else None
         found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=players).items()}
         estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}  # (1, samples)
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
@@ -79,12 +79,12 @@ def main():
     pieces = bank.split()["test"]
     fonts = {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
     rows, begun = [], time.process_time()
-    for label, font in (("heard soundfont", HEARD), ("unheard soundfont", UNHEARD)):
+    for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
         if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
         rows += score(model, soundfont_items(fonts[font], pieces, args.count, model.config.instruments), label)
     if Path(args.recordings).is_dir():
-        for told in (False, True):
-            rows += score(model, recording_items(args.recordings), "recordings" + ", told who plays" * told, told)
+        for given in (False, True):
+            rows += score(model, recording_items(args.recordings), "recordings" + ", instruments given" * given, given)
     else: print(f"recordings: {args.recordings} is not there, left out")
 
     measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
@@ -96,7 +96,7 @@ def main():
             part = [r for r in chosen if group in (r["stem"], "all")]
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
             table.append({"set": label, "stem": group, "n": line["si_sdr_improvement"]["n"], "input SI-SDR": line["input_si_sdr"]["mean"],
-                          "ours, mean": line["si_sdr_improvement"]["mean"], "ours, median": line["si_sdr_improvement"]["median"],
+                          "instsep, mean": line["si_sdr_improvement"]["mean"], "instsep, median": line["si_sdr_improvement"]["median"],
                           "oracle, mean": line["oracle_improvement"]["mean"], "oracle, median": line["oracle_improvement"]["median"],
                           "leakage when absent": line["leakage"]["mean"]})
     kinds = []
@@ -104,7 +104,7 @@ def main():
         for kind in dict.fromkeys(r["kind"] for r in mixtures if r["set"] == label):
             part = [r for r in mixtures if (r["set"], r["kind"]) == (label, kind)]
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
-            kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"], "ours, mean": line["si_sdr_improvement"]["mean"],
+            kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"], "instsep, mean": line["si_sdr_improvement"]["mean"],
                           "oracle, mean": line["oracle_improvement"]["mean"]})
     single = [{k: r[k] for k in ("set", "item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")}
               for r in rows if r["item"].startswith("R")]
@@ -118,7 +118,7 @@ def main():
     stem = out / f"separation_{args.name or Path(args.model).name}"
     (out / f"{stem.name}.md").write_text(text)
     about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
-                 cpu_seconds=round(time.process_time() - begun, 1), heard=HEARD, unheard=UNHEARD)
+                 cpu_seconds=round(time.process_time() - begun, 1), heard=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT)
     (out / f"{stem.name}.json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
     print(text)
 

@@ -97,7 +97,7 @@ def one(name, label, model):
     import torch
     torch.set_num_threads(1)
     seconds = LENGTHS[label]
-    if name.startswith("ours"):
+    if name.startswith("instsep"):
         with tempfile.TemporaryDirectory() as folder: cpu = ours(seconds, Path(folder), model)
     else: cpu = rival(name, seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -122,18 +122,18 @@ def main():
     from instsep.core import atomic_path
     from instsep.metrics import format_table
     from instsep.inference.registry import DEFAULT_MODEL
-    rows = [measure("ours", label, args.model) for label in args.lengths]
-    if (args.model or DEFAULT_MODEL) != LIGHTER: rows.append(measure(f"ours, {LIGHTER}", args.lengths[0], LIGHTER))
+    rows = [measure("instsep", label, args.model) for label in args.lengths]
+    if (args.model or DEFAULT_MODEL) != LIGHTER: rows.append(measure(f"instsep, {LIGHTER}", args.lengths[0], LIGHTER))
     rows += [measure(name, "30 s", args.model) for name in RIVALS]
     rows = [row for row in rows if row]
     base = rows[0]["cpu_s_per_s"]
-    for row in rows: row["times ours"] = round(row["cpu_s_per_s"] / base, 1)
+    for row in rows: row["times instsep"] = round(row["cpu_s_per_s"] / base, 1)
     import torch
     log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=processor(),
                torch=torch.__version__, threads=1, load_average=os.getloadavg(), rows=rows)
     with atomic_path(RESULTS / "separator_speed.json") as temporary: temporary.write_text(json.dumps(log, indent=1) + "\n")
     table = format_table([{"system": r["system"], "audio": r["audio"], "CPU s per s": f"{r['cpu_s_per_s']:.3f}",
-                           "times ours": f"{r['times ours']:.1f}", "peak MB": f"{r['peak_mb']}"} for r in rows])
+                           "times instsep": f"{r['times instsep']:.1f}", "peak MB": f"{r['peak_mb']}"} for r in rows])
     text = f"# What separation costs\n\n`{log['command']}`, one thread of {log['processor']}, torch {log['torch']}. CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n"
     with atomic_path(RESULTS / "separator_speed.md") as temporary: temporary.write_text(text)
     print(text)

@@ -43,12 +43,12 @@ from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.music.tokens import decode, encode, trim_overlaps
 from instsep.files.transcription import load_transcriber
 
-HEARD, UNHEARD, ALSO_HEARD = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; no model of ours has heard the second
+SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, ALSO_SEEN_SOUNDFONT = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; no model of ours was trained on the second
 RATE, TRIO = 44100, ("clarinet", "guitar", "piano")
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
 SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
-OURS, TOLD, FIRST, PITCH = "ours", "ours, told who plays", "ours, separated first", "basic-pitch"
+INSTSEP, GIVEN, FIRST, PITCH = "instsep", "instsep, instruments given", "instsep, separated first", "basic-pitch"
 CODEC, GRID = "tokens, ceiling", "frames, ceiling"
 MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not told apart
 FAMILY = {program: name for name in (*TRIO, "flute") for program in instrument_programs(name)}
@@ -117,8 +117,8 @@ def all_items(pieces, count: int, recordings: str) -> Iterator[Item]:
     "Every item of every set that is there."
     fonts, folder = soundfonts(), Path(recordings)
     octaves = dict(instruments=("guitar", "piano"), absent=0.0, kinds=dict(octaves=1.0))
-    for label, font, options in (("heard soundfont", HEARD, {}), ("unheard soundfont", UNHEARD, {}),
-                                 ("octaves, heard", HEARD, octaves), ("octaves, unheard", UNHEARD, octaves)):
+    for label, font, options in (("seen soundfont", SEEN_SOUNDFONT, {}), ("held-out soundfont", HELD_OUT_SOUNDFONT, {}),
+                                 ("octaves, seen", SEEN_SOUNDFONT, octaves), ("octaves, held-out", HELD_OUT_SOUNDFONT, octaves)):
         if font in fonts: yield from soundfont_items(label, fonts[font], pieces, count, **options)
         else: print(f"{label}: {font} is not installed, left out")
     if not folder.is_dir(): print(f"recordings: {folder} is not there, left out"); return
@@ -279,9 +279,9 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
     transcriber(items[0].mixture, RATE, progress=False)                         # what only the first call costs is not counted
     if basic_pitch: basic_pitch.prepare(items)
     for item in items:
-        timed(item, OURS, lambda: transcriber(item.mixture, RATE, progress=False))
+        timed(item, INSTSEP, lambda: transcriber(item.mixture, RATE, progress=False))
         players = [name for name, stem in item.stems.items() if stem.any()]
-        if set(players) <= set(TRIO): timed(item, TOLD, lambda: transcriber(item.mixture, RATE, instruments=players, progress=False))
+        if set(players) <= set(TRIO): timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=players, progress=False))
         timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
         if basic_pitch: answer(item, PITCH, *basic_pitch(item))
         answer(item, CODEC, through_tokens(item.notes, item.seconds))
@@ -293,19 +293,19 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
 
 def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
     "Mean over validation mixtures, half of them dry and half in rooms, for every pair of thresholds."
-    fonts, heard = soundfonts(), []
-    for font in [name for name in fonts if name.startswith((HEARD, ALSO_HEARD))]:
+    fonts, items = soundfonts(), []
+    for font in [name for name in fonts if name.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT))]:
         for share, augmentation in (("dry", (Gain((-3, 3)),)), ("in rooms", DEFAULT_AUGMENTATION)):
-            heard += soundfont_items(f"{font}, {share}", fonts[font], pieces, count, augmentation=augmentation, seed=200)
-    print(f"{len(heard)} validation mixtures: " + ", ".join(dict.fromkeys(item.set for item in heard)))
+            items += soundfont_items(f"{font}, {share}", fonts[font], pieces, count, augmentation=augmentation, seed=200)
+    print(f"{len(items)} validation mixtures: " + ", ".join(dict.fromkeys(item.set for item in items)))
     names, rate = transcriber.network.config.instruments, transcriber.network.frame_rate
-    said = [np.concatenate(list(transcriber.probabilities(mono_blocks(item.mixture, RATE, transcriber.network.config.sample_rate)[0])), -1)
-            for item in heard]
+    posteriors = [np.concatenate(list(transcriber.probabilities(mono_blocks(item.mixture, RATE, transcriber.network.config.sample_rate)[0])), -1)
+            for item in items]
     rows, grid = [], np.round(np.arange(0.2, 0.801, 0.05), 2).tolist()
     for onset in [value for value in grid if value <= 0.6]:
         for frame in grid:
             each = []
-            for item, probability in zip(heard, said):
+            for item, probability in zip(items, posteriors):
                 notes, who, _ = pick_notes(probability, rate, config=PeakPickingConfig(onset=onset, frame=frame))
                 found = [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]]) for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
                 each.append(note_scores(item.notes, found, granularity=family))
@@ -362,17 +362,17 @@ def main():
     command = f"OMP_NUM_THREADS=1 python benchmarks/transcription.py --model {args.model} --count {args.count}"
     if args.tune:
         rows = tune(transcriber, split["valid"], args.count)
-        fonts = sum(font.startswith((HEARD, ALSO_HEARD)) for font in soundfonts())
+        fonts = sum(font.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)) for font in soundfonts())
         _write(out / f"transcription_{name}_tuning", tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
         return
     basic_pitch = BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch else print("basic-pitch: not named, left out")
     items = list(all_items(split["test"], args.count, args.recordings))
     answers = transcribe_all(items, transcriber, Separator.from_pretrained(args.separator), basic_pitch)
     together, each = summary(answers)
-    instruments, cost = by_instrument(answers, OURS), costs(answers)
+    instruments, cost = by_instrument(answers, INSTSEP), costs(answers)
     picked = getattr(transcriber, "pick", None)
     text = (f"# Transcription: {name}\n\n`{command}{' --basic-pitch PYTHON' if basic_pitch else ''}`\n\n"
-            f"{args.count} mixtures of 8 s for each soundfont ({HEARD} was heard in training, {UNHEARD} was not), pieces that were not trained "
+            f"{args.count} mixtures of 8 s for each soundfont ({SEEN_SOUNDFONT} was heard in training, {HELD_OUT_SOUNDFONT} was not), pieces that were not trained "
             "on; octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
             "its onset within 50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the instrument is right "
             "too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that went to another instrument. True notes are those "
@@ -385,7 +385,7 @@ def main():
             "false: notes found where there is none of this instrument:\n\n" + format_table(instruments, digits=3)
             + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's when it first heard the files:\n\n" + format_table(cost, digits=3) + "\n")
     about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__, processor=processor(),
-                 thresholds=vars(picked) if picked else None, heard=HEARD, unheard=UNHEARD, pooled=together, items_mean_median=each,
+                 thresholds=vars(picked) if picked else None, items=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT, pooled=together, items_mean_median=each,
                  by_instrument=instruments, cost=cost)
     single = [{key: a[key] for key in ("set", "item", "kind", "system")} | {key: round(a["scores"][key], 4) for key in SHORT}
               for a in answers if "ceiling" not in a["system"]]

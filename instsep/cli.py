@@ -156,20 +156,20 @@ def _separate(
         names, failed = _track_names(recordings), len(complaints)
         if len(recordings) > 1 and "{track}" not in filename:
             raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
-        for complaint in complaints: _complain(complaint)
+        for complaint in complaints: _print_error(complaint)
         for path in recordings:
             try:
                 if report: _check_page(output, names[path], "stems", overwrite)
                 done = separate_file(separator, path, output, track=names[path], **options)
-                typer.echo(f"{path}: {_told(done)}")
+                typer.echo(f"{path}: {_separated_text(done)}")
                 if report: _separation_page(output, names[path], path, done)
             except (InstsepError, UnicodeEncodeError, OSError) as error:
-                _complain(_said(path, error))
+                _print_error(_error_text(path, error))
                 failed += 1
     return 2 if failed else 0
 
-def _said(path: Path, error: Exception) -> str:
-    "What kept a recording from being done, in words."
+def _error_text(path: Path, error: Exception) -> str:
+    "What kept a recording from being done, as a line."
     if isinstance(error, UnicodeEncodeError): return f"{path}: its name is not valid Unicode; rename it"
     if isinstance(error, BrokenPipeError): raise error
     if isinstance(error, OSError): return f"{path}: {error.strerror or error}; choose another name or folder"
@@ -202,8 +202,8 @@ def _quiet_libraries():
         os.dup2(saved, 2)
         for number in (saved, nowhere): os.close(number)
 
-def _told(result) -> str:
-    "What `separate_file` did, in words."
+def _separated_text(result) -> str:
+    "What `separate_file` did, as a line."
     from math import log10
     files = list(result.files.values())
     where = f"{', '.join(result.files)} in {os.path.commonpath([file.parent for file in files])}"
@@ -220,7 +220,7 @@ def _in_options(message: str) -> str:
     "An error of the package in the words of the command."
     return message.replace("downmix=True", "--downmix").replace("mono=True", "--mono-downmix")
 
-def _complain(message: str) -> int:
+def _print_error(message: str) -> int:
     "One line on the error stream."
     typer.echo(f"instsep: {' '.join(message.split())}", err=True)
     return 2
@@ -372,7 +372,7 @@ def _show_instruments(wanted: bool) -> None:
         typer.echo(list_instruments())
         raise typer.Exit()
 
-def _whose(argument: str) -> tuple[str, str]: # folder, instrument
+def _folder_and_instrument(argument: str) -> tuple[str, str]: # folder, instrument
     folder, _, instrument = argument.rpartition("=")
     if not folder: raise InstsepError(f"--notes {argument}: say whose notes they are, FOLDER=INSTRUMENT")
     return folder, instrument
@@ -410,16 +410,16 @@ def _train_separator(
     _check_positive(minutes=minutes, seconds=seconds, learning_rate=learning_rate)
     if bank and (soundfont or notes): raise InstsepError("--bank: leave --soundfont and --notes out, or --bank")
     asked = dict(options=_options_of(options) if options else None, network=network, start=start, seed=seed,
-                 notes=[_whose(argument) for argument in notes or ()])
+                 notes=[_folder_and_instrument(argument) for argument in notes or ()])
     banks = [_load_banks(bank)] if bank else []
     if banks and minutes is None and steps is None: steps = 5000
     batch = batch or (6 if steps or banks else 2)  # in a short time, many small steps
-    from instsep.training.own_instruments import told, train_separator
+    from instsep.training.own_instruments import results_text, train_separator
     result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
                              stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
                              learning_rate=learning_rate, workers=workers, resume=resume, device=device,
                              log=lambda line: typer.echo(line, err=True), progress=seen, **asked)
-    if not result["stopped"]: typer.echo(told(result))
+    if not result["stopped"]: typer.echo(results_text(result))
     typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} minutes; "
                f"instsep separate FILE -n {folder}")
     if result["stopped"]: raise KeyboardInterrupt
@@ -517,20 +517,20 @@ def _transcribe(
     with _quiet_libraries():
         recordings, complaints = _recordings(files)
         names, failed = _track_names(recordings), len(complaints)
-        for complaint in complaints: _complain(complaint)
+        for complaint in complaints: _print_error(complaint)
         for path in recordings:
             try:
                 if report: _check_page(output, names[path], "notes", overwrite)
                 done = transcribe_file(transcriber, path, output, track=names[path], table=csv, overwrite=overwrite,
                                        progress=sys.stderr.isatty(), **options)
-                typer.echo(f"{path}: {_heard(done)}")
+                typer.echo(f"{path}: {_transcribed_text(done)}")
                 if report: _transcription_page(output, names[path], path, done)
             except (InstsepError, UnicodeEncodeError, OSError) as error:
-                _complain(_said(path, error))
+                _print_error(_error_text(path, error))
                 failed += 1
     return 2 if failed else 0
 
-def _heard(done) -> str:
+def _transcribed_text(done) -> str:
     "What `transcribe_file` did, in words."
     if done.skipped: return f"{done.files[0]} already, skipped (--overwrite makes it again)"
     counts = ", ".join(f"{count} {name}" for name, count in done.counts.items())
@@ -563,7 +563,7 @@ def _evaluate(
     from instsep.evaluation.report import aligned, evaluate_folders, write_csv, write_json
     from instsep.evaluation.page import write_evaluation_page
     result = evaluate_folders(reference, estimate, granularity=granularity)
-    for line in result.notices + result.failed: _complain(line)
+    for line in result.notices + result.failed: _print_error(line)
     for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")
     if json: write_json(result, json)
     if csv: write_csv(result, csv)
@@ -586,7 +586,7 @@ def main(
     except BrokenPipeError:  # whoever reads our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    if status == 130: _complain("stopped; what was finished is complete, and the same command goes on from there")
+    if status == 130: _print_error("stopped; what was finished is complete, and the same command goes on from there")
     return status
 
 def _terminate(number, frame):
@@ -598,16 +598,16 @@ def _run(arguments: list[str] | None) -> int:
         status = app(args=arguments, prog_name="instsep", standalone_mode=False)
         if sys.stdout: sys.stdout.flush()
         return status or 0
-    except InstsepError as error: return _complain(str(error))
+    except InstsepError as error: return _print_error(str(error))
     except (KeyboardInterrupt, typer.Abort): return 130
     except BrokenPipeError: raise
     except (ImportError, OSError) as error:
         line = about_import(error)  # of an optional package that is missing or broken
         if line is None and isinstance(error, ImportError): raise
-        return _complain(line or (f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        return _print_error(line or (f"{error.filename}: {error.strerror}" if error.filename else str(error)))
     except Exception as error:
         if not hasattr(error, "format_message"):
             if "out of memory" not in str(error): raise
-            return _complain(f"out of memory ({str(error)[:100]}); use -d cpu, or close other programs")
+            return _print_error(f"out of memory ({str(error)[:100]}); use -d cpu, or close other programs")
         command = getattr(getattr(error, "ctx", None), "command_path", "instsep")  # an error in the options
-        return _complain(f"{error.format_message()} ({command} --help)")
+        return _print_error(f"{error.format_message()} ({command} --help)")

@@ -13,18 +13,18 @@ from .metrics import GRANULARITIES, match_notes
 from .music.notes import PROGRAM_NAMES, Note
 
 # %% auto #0
-__all__ = ['FOUND', 'PAIRED', 'UNHEARD', 'EXTRA', 'CLASSES', 'REGISTERS', 'LOUDNESS', 'DURATIONS', 'RED', 'BLUE', 'ROLES',
+__all__ = ['FOUND', 'PAIRED', 'UNMATCHED', 'EXTRA', 'CLASSES', 'REGISTERS', 'LOUDNESS', 'DURATIONS', 'RED', 'BLUE', 'ROLES',
            'Verdict', 'judge_notes', 'instrument_of', 'polyphony', 'error_rows', 'count_errors', 'error_rates',
            'confusion', 'show_confusion', 'show_errors', 'show_errors_by_instrument', 'show_timeline', 'show_shifts',
            'note_roles', 'impressions', 'impression_table', 'calibration', 'calibration_error', 'intervals_above',
-           'Heard', 'explore']
+           'TranscribedItem', 'explore']
 
 # %% ../nbs/05_error_analysis.ipynb #f4f1e972
 FOUND = ("correct", "wrong offset")  # the note is there, by pitch, onset and instrument
 PAIRED = (*FOUND, "wrong instrument", "late", "early", "octave", "semitone")  # one true and one estimated note
-UNHEARD = ("merged", "missed")  # a true note alone
+UNMATCHED = ("merged", "missed")  # a true note alone
 EXTRA = ("split", "duplicate", "invented")  # an estimated note alone
-CLASSES = (*PAIRED, *UNHEARD, *EXTRA)
+CLASSES = (*PAIRED, *UNMATCHED, *EXTRA)
 
 @dataclass(frozen=True)
 class Verdict:
@@ -81,7 +81,7 @@ def judge_notes(
     reach: float = 0.25,  # seconds by which a note may be late or early and still be that note
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
 ) -> list[Verdict]:  # those of the true notes in their order, then the extra notes
-    "Say of every note, true or estimated, what became of it; each is in one verdict."
+    "A verdict on every note, true or estimated; each is in one verdict."
     reference, estimate, who = list(reference), list(estimate), instrument_of(granularity)
     codes = {}
     ours, theirs = _columns(reference, who, codes), _columns(estimate, who, codes)
@@ -91,22 +91,22 @@ def judge_notes(
     interval, other = theirs["key"][j] - ours["key"][i], ours["who"][i] != theirs["who"][j]
     close, pitched = np.abs(late) <= onset_tolerance, np.maximum(theirs["key"][j], ours["key"][i]) < 1000
     verdicts = []
-    def settle(error, pairs):
+    def assign_classes(error, pairs):
         for a, b in pairs:
             free[0][a] = free[1][b] = False
             verdicts.append(Verdict(error(a, b) if callable(error) else error, a, b))
-    def settle_where(error, condition, *costs):
+    def assign_where(error, condition, *costs):
         k = np.flatnonzero(condition)
-        settle(error, _pair(free, i[k], j[k], *(cost[k] for cost in costs)))
-    settle("correct", _right(reference, estimate, who, onset_tolerance, offset_ratio))
+        assign_classes(error, _pair(free, i[k], j[k], *(cost[k] for cost in costs)))
+    assign_classes("correct", _right(reference, estimate, who, onset_tolerance, offset_ratio))
     same = interval == 0
-    settle_where("wrong offset", close & same & ~other, np.abs(late))
-    settle_where("wrong instrument", close & same & other, np.abs(late))
-    settle_where(lambda a, b: "late" if theirs["onset"][b] > ours["onset"][a] else "early",
+    assign_where("wrong offset", close & same & ~other, np.abs(late))
+    assign_where("wrong instrument", close & same & other, np.abs(late))
+    assign_where(lambda a, b: "late" if theirs["onset"][b] > ours["onset"][a] else "early",
                  ~close & same & ~other, np.abs(late))
-    settle_where("octave", close & pitched & ~same & (interval % 12 == 0), other, np.abs(interval), np.abs(late))
-    settle_where("semitone", close & pitched & (np.abs(interval) == 1), other, np.abs(late))
-    return sorted(verdicts + _unheard(ours, theirs, free, onset_tolerance), key=lambda v: v.reference) \
+    assign_where("octave", close & pitched & ~same & (interval % 12 == 0), other, np.abs(interval), np.abs(late))
+    assign_where("semitone", close & pitched & (np.abs(interval) == 1), other, np.abs(late))
+    return sorted(verdicts + _missed_or_merged(ours, theirs, free, onset_tolerance), key=lambda v: v.reference) \
         + _extra(ours, theirs, free, onset_tolerance)
 
 # %% ../nbs/05_error_analysis.ipynb #62ed2f4e
@@ -134,7 +134,7 @@ def _right(reference, estimate, who, onset_tolerance: float, offset_ratio: float
         pairs += [(ours[a], theirs[b]) for a, b in found]
     return pairs
 
-def _unheard(ours: dict, theirs: dict, free: tuple, slack: float) -> list[Verdict]:
+def _missed_or_merged(ours: dict, theirs: dict, free: tuple, slack: float) -> list[Verdict]:
     "True notes without a partner: merged where an estimated note that stands for another one sounds, else missed."
     covers = _sounding(ours, theirs, ~free[1], slack)
     return [Verdict("merged" if index in covers else "missed", reference=int(index), beside=covers.get(index))
@@ -171,28 +171,28 @@ def polyphony(
 def error_rows(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: it is asked
+    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
     *,
     confidence: Sequence[float] | None = None,  # of each estimated note, if there is one
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     **labels,  # more columns of each row, such as item="R01", kind="unison"
 ) -> list[dict]:  # a row for each verdict
-    "What each note is, beside what became of it. An extra note is described as it was heard, all others as they are."
+    "What each note is, beside what became of it. An extra note is described as it was estimated, all others as they are."
     if verdicts is None: verdicts = judge_notes(reference, estimate, granularity=granularity)
     who, rows = instrument_of(granularity), []
     notes = [estimate[v.estimate] if v.reference is None else reference[v.reference] for v in verdicts]
-    voices = polyphony(reference, [note.onset for note in notes])
-    for verdict, note, sounding in zip(verdicts, notes, voices):
-        heard = None if verdict.estimate is None else estimate[verdict.estimate]
+    counts = polyphony(reference, [note.onset for note in notes])
+    for verdict, note, sounding in zip(verdicts, notes, counts):
+        found = None if verdict.estimate is None else estimate[verdict.estimate]
         paired = verdict.error in PAIRED
         rows.append(dict(
-            labels, error=verdict.error, instrument=who(note), heard_as=who(heard) if heard else None,
+            labels, error=verdict.error, instrument=who(note), estimated_as=who(found) if found else None,
             onset=note.onset, pitch=note.pitch, register=_class_of(note.pitch, REGISTERS),
             loudness=_class_of(note.velocity, LOUDNESS), duration=_class_of(note.offset - note.onset, DURATIONS),
-            polyphony=int(sounding), late=heard.onset - note.onset if paired else math.nan,
-            longer=heard.offset - note.offset if paired else math.nan,
-            octaves=(heard.pitch - note.pitch) // 12 if verdict.error == "octave" else 0,
-            confidence=math.nan if confidence is None or heard is None else float(confidence[verdict.estimate]),
+            polyphony=int(sounding), late=found.onset - note.onset if paired else math.nan,
+            longer=found.offset - note.offset if paired else math.nan,
+            octaves=(found.pitch - note.pitch) // 12 if verdict.error == "octave" else 0,
+            confidence=math.nan if confidence is None or found is None else float(confidence[verdict.estimate]),
             reference=verdict.reference, estimate=verdict.estimate))
     return rows
 
@@ -220,7 +220,7 @@ def _place(group: Hashable) -> float:
 
 def _counts(rows: list[dict]) -> dict:
     numbers = {error: sum(row["error"] == error for row in rows) for error in CLASSES}
-    notes, estimated = (sum(numbers[error] for error in kinds) for kinds in (PAIRED + UNHEARD, PAIRED + EXTRA))
+    notes, estimated = (sum(numbers[error] for error in kinds) for kinds in (PAIRED + UNMATCHED, PAIRED + EXTRA))
     found = sum(numbers[error] for error in FOUND)
     return dict(notes=notes, estimated=estimated, **numbers, recall=found / notes if notes else math.nan,
                 precision=found / estimated if estimated else math.nan)
@@ -236,13 +236,13 @@ def error_rates(
 # %% ../nbs/05_error_analysis.ipynb #ca90a29e
 def confusion(
     rows: list[dict],  # of `error_rows`
-) -> tuple[list[str], np.ndarray]:  # names, the last one "nothing"; int (true instrument, heard as)
-    "How many notes of each instrument were heard as which; all notes of both sides are in it."
-    names = sorted({row[key] for row in rows for key in ("instrument", "heard_as") if row[key]}) + ["nothing"]
+) -> tuple[list[str], np.ndarray]:  # names, the last one "nothing"; int (true instrument, estimated as)
+    "How many notes of each instrument were estimated as which; all notes of both sides are in it."
+    names = sorted({row[key] for row in rows for key in ("instrument", "estimated_as") if row[key]}) + ["nothing"]
     matrix = np.zeros((len(names), len(names)), dtype=int)
     for row in rows:
         true = "nothing" if row["error"] in EXTRA else row["instrument"]
-        matrix[names.index(true), names.index(row["heard_as"] or "nothing")] += 1
+        matrix[names.index(true), names.index(row["estimated_as"] or "nothing")] += 1
     return names, matrix
 
 def show_confusion(
@@ -261,7 +261,7 @@ def show_confusion(
     for (i, j), number in np.ndenumerate(matrix):
         axes.text(j, i, number, ha="center", va="center", color="white" if share[i, j] > 0.9 else "black")
     axes.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names, title=title,
-             xlabel="heard as", ylabel="is")
+             xlabel="estimated as", ylabel="is")
     plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
     axes.spines[:].set_visible(False)
     return axes
@@ -285,9 +285,9 @@ def _legend(place, **options):
 def show_errors(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: it is asked
+    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
     *,
-    instrument: str | None = None,  # only what this one plays or is said to play
+    instrument: str | None = None,  # only the notes of this one, true or estimated
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     span: tuple[float, float] | None = None,  # seconds to show; None: all
     axes=None,  # matplotlib axes to draw on; None: new ones
@@ -298,12 +298,12 @@ def show_errors(
     if verdicts is None: verdicts = judge_notes(reference, estimate, granularity=granularity)
     if axes is None: _, axes = plt.subplots(figsize=(9, 2.6), layout="constrained")
     who = instrument_of(granularity)
-    def mine(note): return instrument is None or who(note) == instrument
+    def of_instrument(note): return instrument is None or who(note) == instrument
     found = {v.estimate for v in verdicts if v.error in FOUND}
     lost = [reference[v.reference] for v in verdicts if v.reference is not None and v.error not in FOUND]
-    ours, lost = [n for n in reference if mine(n)], [n for n in lost if mine(n)]
-    right = [n for k, n in enumerate(estimate) if mine(n) and k in found]
-    wrong = [n for k, n in enumerate(estimate) if mine(n) and k not in found]
+    ours, lost = [n for n in reference if of_instrument(n)], [n for n in lost if of_instrument(n)]
+    right = [n for k, n in enumerate(estimate) if of_instrument(n) and k in found]
+    wrong = [n for k, n in enumerate(estimate) if of_instrument(n) and k not in found]
     for kind, part in zip(("true", "found", "false positive"), (ours, right, wrong)):
         axes.barh([n.pitch for n in part], [n.offset - n.onset for n in part], left=[n.onset for n in part],
                   height=0.9 if kind == "true" else 0.5, **_BARS[kind])
@@ -321,7 +321,7 @@ def show_errors(
 def show_errors_by_instrument(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: it is asked
+    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
     *,
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     span: tuple[float, float] | None = None,  # seconds to show; None: all
@@ -404,21 +404,21 @@ def note_roles(
     who = instrument_of(granularity)
     roles = {role: np.zeros(len(notes), bool) for role in ROLES}
     for name in {who(note) for note in notes}:
-        mine = np.array([k for k, note in enumerate(notes) if who(note) == name])
-        onset, offset, pitch = np.array([(notes[k].onset, notes[k].offset, notes[k].pitch) for k in mine]).T
+        of_instrument = np.array([k for k, note in enumerate(notes) if who(note) == name])
+        onset, offset, pitch = np.array([(notes[k].onset, notes[k].offset, notes[k].pitch) for k in of_instrument]).T
         starts_by, sounds = onset[None] <= onset[:, None] + together, offset[None] > onset[:, None] + together
         top = ~(starts_by & sounds & (pitch[None] > pitch[:, None])).any(1)  # (notes, others) -> (notes,)
-        roles["melody"][mine], roles["accompaniment"][mine] = top, ~top
-        roles["chords"][mine] = (np.abs(onset[None] - onset[:, None]) <= together).sum(1) >= 3
+        roles["melody"][of_instrument], roles["accompaniment"][of_instrument] = top, ~top
+        roles["chords"][of_instrument] = (np.abs(onset[None] - onset[:, None]) <= together).sum(1) >= 3
         since = onset[:, None] - offset[None]  # how long the other note has been over
         again = (pitch[None] == pitch[:, None]) & (onset[None] < onset[:, None]) & (since <= gap)
-        roles["repetition"][mine] = again.any(1)
+        roles["repetition"][of_instrument] = again.any(1)
     return roles
 
 def impressions(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: it is asked
+    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
     *,
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     **labels,  # more columns of each row
@@ -483,7 +483,7 @@ def intervals_above(
 
 # %% ../nbs/05_error_analysis.ipynb #e1217b06
 @dataclass
-class Heard:
+class TranscribedItem:
     "An item to explore: its notes, what was made of them, and the sound."
     reference: Sequence[Note]
     estimate: Sequence[Note]
@@ -491,9 +491,9 @@ class Heard:
     sample_rate: int  # in Hz
 
 def explore(
-    items: dict[str, Heard],  # by name
+    items: dict[str, TranscribedItem],  # by name
     *,
-    seconds: float = 5.0,  # length of the passage to show and hear
+    seconds: float = 5.0,  # length of the passage to show and play
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
 ):  # an ipywidgets box; `.show(item, instrument, error, number)` draws the same without widgets
     "Choose item, instrument and error class; see the roll around each such error and hear the passage."
@@ -506,7 +506,7 @@ def explore(
             for name, item in items.items()}
     def places(item, instrument, error):
         return [row["onset"] for row in rows[item]
-                if instrument in ("all", row["instrument"], row["heard_as"]) and row["error"] == error]
+                if instrument in ("all", row["instrument"], row["estimated_as"]) and row["error"] == error]
     def show(item, instrument, error, number=0):
         onsets, chosen = places(item, instrument, error), items[item]
         if not onsets: return print(f"{item}: no {error} by {instrument}")

@@ -25,9 +25,9 @@ from .core import InstsepError, atomic_path
 from .sound.notebank import NoteBank, render
 
 # %% auto #0
-__all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'VARIED', 'DRY', 'Instrument', 'register', 'cut', 'melody', 'fit',
-           'perform', 'Score', 'bank_player', 'soundfont_player', 'impulse_response', 'measure_t60', 'Room',
-           'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
+__all__ = ['INSTRUMENTS', 'TRIO', 'ROOMS', 'DEFAULT_AUGMENTATION', 'STRONG_AUGMENTATION', 'DRY', 'Instrument', 'register', 'cut',
+           'melody', 'transpose_to_range', 'humanize', 'Score', 'bank_player', 'soundfont_player', 'impulse_response',
+           'measure_t60', 'Room', 'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
 
 # %% ../nbs/02_synthetic_data.ipynb #3d888a2b
 @dataclass(frozen=True)
@@ -37,36 +37,37 @@ class Instrument:
     programs: tuple[int, ...]   # General MIDI programs, counted from 0
     low: int                    # lowest MIDI pitch
     high: int                   # highest MIDI pitch
-    voices: int = 1             # how many notes at once one player manages
+    polyphony: int = 1          # how many notes can sound at once
 
 
 INSTRUMENTS: dict[str, Instrument] = {}
+TRIO = "clarinet", "guitar", "piano"  # what the shipped models know
 
 
-def register(name: str, programs: tuple[int, ...], low: int, high: int, voices: int = 1) -> Instrument:
+def register(name: str, programs: tuple[int, ...], low: int, high: int, polyphony: int = 1) -> Instrument:
     "Make an instrument known by its name."
-    INSTRUMENTS[name] = Instrument(name, tuple(programs), low, high, voices)
+    INSTRUMENTS[name] = Instrument(name, tuple(programs), low, high, polyphony)
     return INSTRUMENTS[name]
 
 
 register("clarinet", (71,), 50, 91)
-register("guitar", (24, 25), 40, 83, voices=4)
-register("piano", (0, 1), 24, 104, voices=8)
+register("guitar", (24, 25), 40, 83, polyphony=4)
+register("piano", (0, 1), 24, 104, polyphony=8)
 register("violin", (40,), 55, 98)
 register("viola", (41,), 48, 86)
 register("cello", (42,), 36, 76)
 register("contrabass", (43,), 28, 60)
-register("harp", (46,), 28, 100, voices=6)
-register("choir", (52,), 43, 81, voices=4)
+register("harp", (46,), 28, 100, polyphony=6)
+register("choir", (52,), 43, 81, polyphony=4)
 register("trumpet", (56,), 55, 84)
 register("french-horn", (60,), 38, 77)
 register("saxophone", (65, 66), 46, 84)
 register("oboe", (68,), 58, 91)
 register("bassoon", (70,), 34, 75)
 register("flute", (73,), 60, 96)
-register("organ", (19,), 36, 96, voices=6)
-register("harmonium", (20,), 36, 90, voices=6)
-register("harpsichord", (6,), 36, 88, voices=6);
+register("organ", (19,), 36, 96, polyphony=6)
+register("harmonium", (20,), 36, 90, polyphony=6)
+register("harpsichord", (6,), 36, 88, polyphony=6);
 
 # %% ../nbs/02_synthetic_data.ipynb #5acf632d
 def cut(
@@ -89,14 +90,14 @@ def melody(notes: np.ndarray) -> np.ndarray:  # (n, 4), sorted by onset, highest
     return notes
 
 
-def fit(
+def transpose_to_range(
     notes: np.ndarray,       # (n, 4)
     instrument: Instrument,
     rng: np.random.Generator,
     *,
     anywhere: bool = True,   # choose any octave that fits; else the nearest
 ) -> np.ndarray:             # (m, 4)
-    "Move a line by octaves into the range of an instrument, drop what still sticks out, keep to its number of voices."
+    "Move a line by octaves into the range of an instrument, drop what still sticks out, keep to its polyphony."
     if not len(notes): return notes
     octaves = 12 * np.arange(-4, 5)
     inside = np.array([np.mean((notes[:, 2] + o >= instrument.low) & (notes[:, 2] + o <= instrument.high)) for o in octaves])
@@ -104,10 +105,10 @@ def fit(
     notes = notes + [0, 0, rng.choice(fits) if anywhere else fits[np.argmin(np.abs(fits))], 0]
     notes = notes[(notes[:, 2] >= instrument.low) & (notes[:, 2] <= instrument.high)]
     notes = notes[np.lexsort((-notes[:, 2], notes[:, 0]))]
-    return melody(notes) if instrument.voices == 1 else notes
+    return melody(notes) if instrument.polyphony == 1 else notes
 
 # %% ../nbs/02_synthetic_data.ipynb #879e86ec
-def perform(
+def humanize(
     notes: np.ndarray,       # (n, 4)
     instrument: Instrument,
     rng: np.random.Generator,
@@ -119,7 +120,7 @@ def perform(
     notes[:, 3] = np.clip(rng.uniform(55, 100) + (notes[:, 3] - notes[:, 3].mean()) + rng.normal(0, 7, count), 15, 125)
     length = notes[:, 1] - notes[:, 0]
     style = rng.random()
-    if instrument.voices == 1: length = length * rng.uniform(0.75, 1.02)
+    if instrument.polyphony == 1: length = length * rng.uniform(0.75, 1.02)
     elif style < 0.35: length = length * rng.uniform(0.5, 1.0)            # detached
     elif style < 0.7: length = length + rng.uniform(0, 0.8, count)        # left to ring
     else:                                                                # pedalled: all end together every bar or so
@@ -137,7 +138,7 @@ class Score:
     parts: dict[str, np.ndarray] = field(default_factory=dict)   # instrument -> (n, 4) notes
     instances: dict[str, str] = field(default_factory=dict)      # instrument -> instance in the bank, or program
     pieces: dict[str, str] = field(default_factory=dict)         # instrument -> id of the piece
-    others: tuple[str, ...] = ()                                 # which of them belong to no stem
+    out_of_set: tuple[str, ...] = ()                             # which of them are out-of-set: they belong to no stem
 
     def program(self, name: str) -> int:
         "General MIDI program of an instrument: the instance's where its name ends in one, else the registry's first."
@@ -153,8 +154,8 @@ class Score:
                 if min(off, self.seconds) - max(on, 0.0) > 0.005]
 
 # %% ../nbs/02_synthetic_data.ipynb #837496e9
-def _lines(kind: str, players: list[Instrument], pieces, seconds: float, rng) -> dict[str, tuple[np.ndarray, str]]:
-    "Who plays what, as written: instrument name -> (notes (n, 4), piece id)."
+def _written_parts(kind: str, instruments: list[Instrument], pieces, seconds: float, rng) -> dict[str, tuple[np.ndarray, str]]:
+    "What each instrument plays, as written: instrument name -> (notes (n, 4), piece id)."
     def excerpt():
         for _ in range(20):
             piece = pieces[rng.integers(len(pieces))]
@@ -167,36 +168,36 @@ def _lines(kind: str, players: list[Instrument], pieces, seconds: float, rng) ->
             if cuts: return cuts, piece.id
         raise InstsepError("mixtures: found no sounding passage in 20 pieces; is the piece bank empty?")
     transpose = [0, 0, int(rng.integers(-5, 7)), 0]
-    gather = lambda cuts: np.concatenate(cuts) + transpose
+    joined = lambda cuts: np.concatenate(cuts) + transpose
     if kind == "unrelated":
         out = {}
-        for player in players:
+        for instrument in instruments:
             cuts, name = excerpt()
-            count = 1 if player.voices == 1 else int(rng.integers(1, min(len(cuts), 4) + 1))
+            count = 1 if instrument.polyphony == 1 else int(rng.integers(1, min(len(cuts), 4) + 1))
             chosen = [cuts[i] for i in rng.permutation(len(cuts))[:count]]
-            out[player.name] = fit(gather(chosen), player, rng), name
+            out[instrument.name] = transpose_to_range(joined(chosen), instrument, rng), name
         return out
     cuts, name = excerpt()
     if kind == "parts":
-        hands = {player.name: [] for player in players}
+        hands = {instrument.name: [] for instrument in instruments}
         order = rng.permutation(len(cuts))
         for i, part in enumerate(order):
-            choices = [players[i]] if i < len(players) else [p for p in players if p.voices > 1 and rng.random() < 0.7]
+            choices = [instruments[i]] if i < len(instruments) else [p for p in instruments if p.polyphony > 1 and rng.random() < 0.7]
             if choices: hands[choices[rng.integers(len(choices))].name].append(cuts[part])
         # parts of one piece keep their octave where they can, so that chords stay chords
-        return {p.name: (fit(gather(hands[p.name]), p, rng, anywhere=False), name) for p in players if hands[p.name]}
-    line = gather([cuts[rng.integers(len(cuts))]])
+        return {p.name: (transpose_to_range(joined(hands[p.name]), p, rng, anywhere=False), name) for p in instruments if hands[p.name]}
+    line = joined([cuts[rng.integers(len(cuts))]])
     line = melody(line[np.lexsort((-line[:, 2], line[:, 0]))])
-    if kind == "unison": return {p.name: (fit(line, p, rng, anywhere=False), name) for p in players}
-    lowest, *rest = sorted(players, key=lambda p: p.low + rng.uniform(0, 24))   # "octaves": the others two octaves above
-    base = fit(line + [0, 0, -12, 0], lowest, rng, anywhere=False)
+    if kind == "unison": return {p.name: (transpose_to_range(line, p, rng, anywhere=False), name) for p in instruments}
+    lowest, *rest = sorted(instruments, key=lambda p: p.low + rng.uniform(0, 24))  # "octaves": the others two octaves above
+    base = transpose_to_range(line + [0, 0, -12, 0], lowest, rng, anywhere=False)
     inside = lambda p: (base[:, 2] + 24 >= p.low) & (base[:, 2] + 24 <= p.high)
     return {lowest.name: (base, name)} | {p.name: ((base + [0, 0, 24, 0])[inside(p)], name) for p in rest}
 
 # %% ../nbs/02_synthetic_data.ipynb #253b87e5
-def _fades(instrument: Instrument, count: int, rng) -> np.ndarray:  # (count,) dB per second
-    "How the notes of one player grow or die away beyond what was recorded: breath and bow more than strings that were struck."
-    if instrument.voices > 1: return np.minimum(rng.normal(0, 1.5) + rng.normal(0, 1.0, count), 4.0)
+def _held_note_slopes(instrument: Instrument, count: int, rng) -> np.ndarray:  # (count,) dB per second
+    "Slopes of held notes: how they grow or die away beyond what was recorded: breath and bow more than strings that were struck."
+    if instrument.polyphony > 1: return np.minimum(rng.normal(0, 1.5) + rng.normal(0, 1.0, count), 4.0)
     return (rng.uniform(-18, 3) if rng.random() < 0.5 else 0.0) + rng.normal(0, 2.0, count)
 
 
@@ -205,7 +206,7 @@ def _play_on_bank(bank, shift, cents, fade, notes, instrument, instance, seconds
     detune = rng.normal(0, cents) + rng.normal(0, cents / 2, len(notes))
     gain, release = 10 ** (rng.normal(0, 0.8, len(notes)) / 20), float(np.exp(rng.normal(0, 0.4)))
     return render(bank, notes, instrument.name, instance, seconds=seconds, shift=scaled, detune=detune, gain=gain,
-                  release=release, fade=_fades(instrument, len(notes), rng) if fade else None)
+                  release=release, fade=_held_note_slopes(instrument, len(notes), rng) if fade else None)
 
 
 def bank_player(
@@ -291,19 +292,19 @@ def _convolve(x: np.ndarray, response: np.ndarray) -> np.ndarray:
 # %% ../nbs/02_synthetic_data.ipynb #dc7c6738
 @dataclass
 class Room:
-    "Put the players into one room, each on a seat of their own: same kind and T60, other reflections; or into rooms of their own."
+    "Put the stems into one room, each on a seat of its own: same kind and T60, other reflections; or into rooms of their own."
     p: float = 0.35                             # probability
     kinds: tuple[str, ...] = ("hall", "echo", "random")
-    apart: float = 0.0                          # probability that they were recorded apart, each in another room
+    separate_rooms: float = 0.0                 # probability that each was recorded in another room
 
     def __call__(self, stems, sample_rate, rng):  # (stems, samples) -> (stems, samples)
         if rng.random() >= self.p: return stems
         draw = lambda: (kind := str(rng.choice(self.kinds)), float(np.exp(rng.uniform(*np.log(ROOMS[kind])))))
-        together, apart = draw(), self.apart and rng.random() < self.apart
-        def heard(stem):
-            kind, t60 = draw() if apart else together
+        together, own_rooms = draw(), self.separate_rooms and rng.random() < self.separate_rooms
+        def in_room(stem):
+            kind, t60 = draw() if own_rooms else together
             return _convolve(stem, impulse_response(kind, rng, sample_rate, t60=t60))
-        return np.stack([heard(stem) if stem.any() else stem for stem in stems])
+        return np.stack([in_room(stem) if stem.any() else stem for stem in stems])
 
 # %% ../nbs/02_synthetic_data.ipynb #23478de4
 @dataclass
@@ -350,7 +351,7 @@ class Gain:
 
 
 DEFAULT_AUGMENTATION = (Equaliser(), Gain(), Room(), WhiteNoise())
-VARIED = (Equaliser(0.6, 4.0), Gain(), Room(0.35, apart=0.5), WhiteNoise())  # what the shipped models were taught with last
+STRONG_AUGMENTATION = (Equaliser(0.6, 4.0), Gain(), Room(0.35, separate_rooms=0.5), WhiteNoise())  # what the shipped models were trained with last
 DRY = (Gain(),)
 
 # %% ../nbs/02_synthetic_data.ipynb #ec5b1214
@@ -367,7 +368,7 @@ class Mixtures(Dataset):
         seconds: float = 4.0,
         kinds: dict[str, float] = dict(unrelated=0.35, parts=0.35, unison=0.15, octaves=0.15),  # weights
         absent: float = 0.25,            # probability that an instrument is missing
-        other: float = 0.25,             # probability that an instrument outside the set plays along
+        other: float = 0.25,             # probability that an out-of-set instrument plays along
         augmentation: tuple = DEFAULT_AUGMENTATION,
         seed: int = 0,
         length: int = 1_000_000,         # how many items the dataset says it has
@@ -401,12 +402,12 @@ class Mixtures(Dataset):
         names += [n for n in rng.permutation(self.instruments) if n not in names][:max(0, least - len(names))]
         if kind == "octaves": names = names[:2]
         others = [n for n in self.instances if n not in self.instruments and self.instances[n]]
-        guests = [str(rng.choice(others))] if others and rng.random() < self.other else []
-        lines = _lines(kind, [INSTRUMENTS[n] for n in names], self.pieces, self.seconds, rng)
-        if guests: lines |= _lines("unrelated", [INSTRUMENTS[guests[0]]], self.pieces, self.seconds, rng)
-        score = Score(kind, self.seconds, others=tuple(guests))
+        out_of_set = [str(rng.choice(others))] if others and rng.random() < self.other else []
+        lines = _written_parts(kind, [INSTRUMENTS[n] for n in names], self.pieces, self.seconds, rng)
+        if out_of_set: lines |= _written_parts("unrelated", [INSTRUMENTS[out_of_set[0]]], self.pieces, self.seconds, rng)
+        score = Score(kind, self.seconds, out_of_set=tuple(out_of_set))
         for name, (notes, piece) in lines.items():
-            score.parts[name] = perform(notes, INSTRUMENTS[name], rng)
+            score.parts[name] = humanize(notes, INSTRUMENTS[name], rng)
             score.instances[name] = str(rng.choice(self.instances[name]))
             score.pieces[name] = piece
         return score
@@ -463,7 +464,7 @@ def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     notes = score.to_notes()
     if notes: write_midi(notes, temporary / "notes.mid", track_names={(score.program(name), False): name for name in score.parts})
     about = dict(index=index, seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds, kind=score.kind, stems=list(dataset.stems),
-                 pieces=score.pieces, instances=score.instances, others=list(score.others), notes={name: len(part) for name, part in score.parts.items()})
+                 pieces=score.pieces, instances=score.instances, others=list(score.out_of_set), notes={name: len(part) for name, part in score.parts.items()})
     (temporary / "item.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, target)
 

@@ -76,11 +76,11 @@ def _page_notes(item: PageItem, granularity) -> tuple[list, list[str]]:
         true = None if verdict.reference is None else reference[verdict.reference]
         heard = None if verdict.estimate is None else item.estimate[verdict.estimate]
         wrong = verdict.error != "correct"
-        if true: notes.append(entry("true", true, verdict.error, _how_much(verdict.error, true, heard, who), wrong))
+        if true: notes.append(entry("true", true, verdict.error, _error_detail(verdict.error, true, heard, who), wrong))
         if heard: notes.append(entry("heard", heard, verdict.error, "", wrong and not true))
     return notes, names
 
-def _how_much(error: str, true: Note, heard: Note | None, who) -> str:
+def _error_detail(error: str, true: Note, heard: Note | None, who) -> str:
     if error in ("late", "early"): return f" by {1000 * abs(heard.onset - true.onset):.0f} ms"
     if error == "wrong offset": return f" by {1000 * (heard.offset - true.offset):+.0f} ms"
     if error == "octave": return f" {(heard.pitch - true.pitch) // 12:+d}"

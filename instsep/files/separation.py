@@ -40,7 +40,7 @@ def _outputs(
     names = [name for name in known if name in (stems or known)]
     return names, np.stack([rows[known.index(name)] for name in names])
 
-def _place(
+def _output_paths(
     out_folder: str | Path, filename: str, names: list[str], track: str, path: Path, ext: str
 ) -> dict[str, Path]: # stem -> where it goes
     "Fill in the template of the names."
@@ -96,7 +96,7 @@ def _is_done(places: list[Path], comment: str, path: Path) -> bool:
     return len(found) == len(places) and set(found.values()) == {comment}
 
 # %% ../../nbs/reference/files/separation.ipynb #a3e036de
-def _on_grid(
+def _quantised(
     stems: np.ndarray, # [shape=(outputs, channels, n)]
     bits: int | None, # of the integers to be written; None: there are none
     complete: bool, # whether the outputs add up to the mixture
@@ -127,15 +127,15 @@ def _write_stems(
             bits, is_float = BITS.get(writers[0].subtype), writers[0].is_float  # bits: None for floats, MP3 and OGG
             for stems in blocks:
                 peak = max(peak, _peak(stems, complete))
-                if is_float or bits and peak <= 1: _write(writers, _on_grid(stems, bits, complete))
+                if is_float or bits and peak <= 1: _write(writers, _quantised(stems, bits, complete))
                 else: aside.write(np.ascontiguousarray(stems.transpose(2, 0, 1)))  # (n, outputs, channels)
             written = writers[0].frames
-        if not aside.tell(): return _move(once, folder, 1.0)
+        if not aside.tell(): return _rename_into_place(once, folder, 1.0)
         gain = 1.0 if peak <= 1 else (1 - 2.0 ** (1 - (bits or 16))) / peak
         with _writers(twice, outputs, writing) as writers:
             for stems in _read_again(once, written, aside, outputs, writing):
-                _write(writers, _on_grid(stems * np.float32(gain), bits, complete))
-    return _move(twice, folder, gain)
+                _write(writers, _quantised(stems * np.float32(gain), bits, complete))
+    return _rename_into_place(twice, folder, gain)
 
 @contextlib.contextmanager
 def _writers(folder: Path, outputs: int, writing: dict):
@@ -168,7 +168,7 @@ def _read_again(once: Path, written: int, aside, outputs: int, writing: dict) ->
     while data := aside.read(BLOCK * math.prod(shape) * 4):
         yield np.frombuffer(data, np.float32).reshape(-1, *shape).transpose(1, 2, 0)
 
-def _move(source: Path, folder: Path, gain: float) -> float:
+def _rename_into_place(source: Path, folder: Path, gain: float) -> float:
     for file in source.iterdir(): os.replace(file, folder / file.name)
     return gain
 
@@ -206,7 +206,7 @@ def separate_file(
     path, out_folder = Path(path), Path(out_folder)
     _check_format(ext, subtype)
     names, rows = _outputs(separator.stems, stems, two_stems)
-    places = _place(out_folder, filename, names, track or path.stem, path, ext)
+    places = _output_paths(out_folder, filename, names, track or path.stem, path, ext)
     with AudioReader(path, mono=mono, downmix=downmix) as reader: rate = reader.sample_rate
     if ext == "mp3" and rate not in MP3_RATES: rate = min((r for r in MP3_RATES if r > rate), default=MP3_RATES[-1])
     settings = dict(overlap=overlap, rows=rows.tolist(), ext=ext, subtype=subtype, mono=mono, downmix=downmix)

@@ -22,7 +22,7 @@ from .._moved import forward
 from ..core import InstsepError, pick_device
 from ..frames import FrameModel, FramesConfig, HarmonicNotes, is_frames, note_targets
 from ..together import transcriber_of
-from ..mixtures import DRY, INSTRUMENTS, VARIED, Mixtures, balanced, bank_player
+from ..mixtures import DRY, INSTRUMENTS, STRONG_AUGMENTATION, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank
 from ..music.pieces import PieceBank
 from ..harmonic import HarmonicRNN
@@ -257,7 +257,7 @@ def train_frames(
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=VARIED)
+    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=STRONG_AUGMENTATION)
     held_out = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
     interrupt, accelerator = Interrupt(), pick_device(device).type
     log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
@@ -273,7 +273,7 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
     if not known and not config:
         config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
-        config.options["monophonic"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].voices == 1]
+        config.options["monophonic"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].polyphony == 1]
     config = known.config if known else config
     module = FramesModule(config, plan)
     if known: module.model.load_state_dict(known.state_dict())

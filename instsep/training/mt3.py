@@ -31,27 +31,27 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..core import InstsepError, atomic_path, optional, pick_device
-from ..mixtures import DRY, INSTRUMENTS, Mixtures, Score, balanced, bank_player, perform
+from ..mixtures import DRY, INSTRUMENTS, TRIO, Mixtures, Score, balanced, bank_player, humanize
 from ..frames import PITCHES, note_targets
 from ..mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, log_mel, segment_features
 from ..sound.notebank import NoteBank
 from ..music.notes import Note
 from ..music.pieces import PieceBank
 from ..music.tokens import END, Codec, NoteDecoder, encode, pad_labels, trim_overlaps
-from .separator import Interrupt, _From, _leave_to_parent
+from .separator import Interrupt, _ItemsFrom, _ignore_sigint
 
 # %% auto #0
-__all__ = ['SIZES', 'SEGMENT', 'LEAD', 'PARTS', 'PRESETS', 'COLUMNS', 'TRIO', 'config_of', 'to_16_khz', 'score_notes',
-           'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled', 'fixed_items',
-           'freeze', 'trainable', 'add_lora', 'plain', 'Thinned', 'time_tokens_as_positions', 'event_times',
-           'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints', 'fit',
-           'best_network', 'save_network', 'Kept', 'segment_scores', 'pretraining_data', 'octave_data', 'train_mt3',
-           'module_config', 'training_summary']
+__all__ = ['SIZES', 'SEGMENT_FRAMES', 'LEAD_FRAMES', 'FREEZABLE', 'PRESETS', 'COLUMNS', 'config_of', 'resample_to_16_khz',
+           'score_notes', 'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled',
+           'fixed_items', 'freeze', 'trainable', 'add_lora', 'merged', 'SparseMixtures', 'time_tokens_as_positions',
+           'event_times', 'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints',
+           'fit', 'best_network', 'save_network', 'SegmentCache', 'segment_scores', 'pretraining_data', 'octave_data',
+           'train_mt3', 'module_config', 'training_summary']
 
 # %% ../../nbs/reference/training/mt3.ipynb #99dbaf08
 SIZES = {
     "mt3-tiny": dict(d_model=256, d_kv=64, d_ff=512, num_heads=4, num_layers=4, num_decoder_layers=4,
-                     dropout_rate=0.0),  # it never hears the same twice
+                     dropout_rate=0.0),  # no item comes twice
     "mt3-small": dict(d_model=384, d_kv=64, d_ff=768, num_heads=6, num_layers=6, num_decoder_layers=6),
     "mt3": {},  # as published
 }
@@ -64,15 +64,15 @@ def config_of(
     return MT3Config(**SIZES[name])
 
 # %% ../../nbs/reference/training/mt3.ipynb #4f2a749e
-SEGMENT = 256  # frames
-LEAD = 119  # frames before a segment of a whole piece, so that what rings on into it is heard: 3 s with the segment
+SEGMENT_FRAMES = 256  # frames
+LEAD_FRAMES = 119  # frames before a segment of a whole piece, so that what rings on into it is there: 3 s with the segment
 
 @lru_cache(maxsize=8)
 def _resampler(rate: int):
     with optional(): import torchaudio
     return torchaudio.transforms.Resample(rate, SAMPLE_RATE, lowpass_filter_width=24)
 
-def to_16_khz(
+def resample_to_16_khz(
     waveform: np.ndarray, # float32 (samples,)
     rate: int, # its sample rate
 ) -> torch.Tensor: # float32 (samples at 16 kHz,)
@@ -98,19 +98,19 @@ class TokenMixtures(Dataset):
         config: MT3Config = MT3Config(), # of the network: bands and vocabulary
         *,
         max_length: int = 1024, # longer targets are cut, their end token kept
-        frames: bool = False, # say for each frame, too, what begins and what sounds
+        frames: bool = False, # also targets for each frame: what begins and what sounds
     ):
         self.mixtures, self.config, self.max_length, self.frames = mixtures, config, max_length, frames
-        self.room = math.floor(mixtures.seconds*SAMPLE_RATE/HOP) - SEGMENT  # frames by which the start can vary
+        self.room = math.floor(mixtures.seconds*SAMPLE_RATE/HOP) - SEGMENT_FRAMES  # frames by which the start can vary
         if self.room < 0:
             raise InstsepError(f"mixtures of {mixtures.seconds:g} s are shorter than a segment, "
-                               f"{SEGMENT*HOP/SAMPLE_RATE:g} s; make them 3 s long")
+                               f"{SEGMENT_FRAMES*HOP/SAMPLE_RATE:g} s; make them 3 s long")
 
     def __len__(self): return len(self.mixtures)
 
     def start(self, index: int) -> tuple[int, int]:
         "Frame of the mixture at which item `index` starts, and frame of the piece at which the mixture starts."
-        if hasattr(self.mixtures, "origin"): return LEAD, self.mixtures.origin(index)  # whole pieces, see below
+        if hasattr(self.mixtures, "origin"): return LEAD_FRAMES, self.mixtures.origin(index)  # whole pieces, see below
         return int(np.random.default_rng([self.mixtures.seed, index, 2]).integers(self.room + 1)), 375  # 3 s, 300 steps
 
     def segment(self, index: int) -> tuple[torch.Tensor, list[int]]:
@@ -120,19 +120,19 @@ class TokenMixtures(Dataset):
     def _segment(self, index: int) -> tuple[torch.Tensor, list[int], Score]:
         score, stems = self.mixtures.item(index)
         first, origin = self.start(index)
-        sound = to_16_khz(stems.sum(0), self.mixtures.sample_rate)[first*HOP:(first + SEGMENT)*HOP]
+        sound = resample_to_16_khz(stems.sum(0), self.mixtures.sample_rate)[first*HOP:(first + SEGMENT_FRAMES)*HOP]
         return sound, self.tokens(score_notes(score, origin*HOP/SAMPLE_RATE), origin + first), score
 
     def tokens(self, notes: list[Note], frame: int) -> list[int]:
         "Tokens of the segment that starts at a frame of the notes' time."
-        samples = (frame + SEGMENT + 1)*HOP  # the piece goes on behind the segment
+        samples = (frame + SEGMENT_FRAMES + 1)*HOP  # the piece goes on behind the segment
         return encode(notes, samples, codec=self.config.codec, start_frames=[frame], stale_ties=False)[0].ids
 
     def __getitem__(self, index: int) -> dict:
-        item = self.heard(index)
-        return dict(inputs=segment_features(item.pop("sound"), SEGMENT, self.config.num_mels)) | item  # (256 frames, bands)
+        item = self.waveform_item(index)
+        return dict(inputs=segment_features(item.pop("sound"), SEGMENT_FRAMES, self.config.num_mels)) | item  # (256 frames, bands)
 
-    def heard(self, index: int) -> dict:
+    def waveform_item(self, index: int) -> dict:
         "Item `index` with its sound (32768,) instead of the features."
         sound, ids, score = self._segment(index)
         item = dict(sound=sound, ids=pad_labels([ids], max_length=self.max_length)[0].tolist())
@@ -141,13 +141,13 @@ class TokenMixtures(Dataset):
     def _frames(self, score: Score, first: int) -> torch.Tensor:  # (2: begins, sounds; instruments, pitches, frames)
         since = np.array([1, 1, 0, 0])*first*HOP/SAMPLE_RATE
         parts = [score.parts.get(name, np.zeros((0, 4))) - since for name in self.mixtures.instruments]
-        return torch.from_numpy(note_targets(parts, SEGMENT, SAMPLE_RATE/HOP, width=4.0)[:2])
+        return torch.from_numpy(note_targets(parts, SEGMENT_FRAMES, SAMPLE_RATE/HOP, width=4.0)[:2])
 
 def collate(
     items: Sequence[dict], # of `TokenMixtures`
 ) -> dict: # inputs (batch, 256 frames, bands), labels (batch, longest), and frames, if the items have them
     "A batch; where a target has ended, its label is -100, which the loss passes over."
-    if isinstance(items, dict): return items  # of `Kept`, which puts them together itself
+    if isinstance(items, dict): return items  # of `SegmentCache`, which puts them together itself
     frames = dict(frames=torch.stack([item["frames"] for item in items])) if "frames" in items[0] else {}
     return dict(inputs=torch.stack([item["inputs"] for item in items]),
                 labels=torch.from_numpy(pad_labels([item["ids"] for item in items]))) | frames
@@ -182,7 +182,7 @@ class WholePieces(Mixtures):
         ends = [max((part[:, 1].max() for part in score.parts.values() if len(part)), default=0.0)
                 for score in self.arranged]
         frames = [math.ceil(end*SAMPLE_RATE)//HOP + 1 for end in ends]
-        self.firsts = [0, *np.cumsum([-(-count//SEGMENT) for count in frames]).tolist()]  # first item of each piece
+        self.firsts = [0, *np.cumsum([-(-count//SEGMENT_FRAMES) for count in frames]).tolist()]  # first item of each piece
         self.length = self.firsts.pop()
 
     def _arrange(self, number: int) -> Score:
@@ -193,7 +193,7 @@ class WholePieces(Mixtures):
         notes = _without_overlaps(octaves_apart(notes[np.lexsort((notes[:, 2], notes[:, 0]))], lower, upper))
         score = Score("octaves", 0.0)
         for name, octaves in ((lower, 0), (upper, 2)):
-            played = perform(notes + [0, 0, 12*octaves, 0], INSTRUMENTS[name], rng)
+            played = humanize(notes + [0, 0, 12*octaves, 0], INSTRUMENTS[name], rng)
             score.parts[name] = _without_overlaps(np.maximum(played, [0, 0, 0, 0]))
             score.instances[name] = str(rng.choice(self.instances[name]))
             score.pieces[name] = piece.id
@@ -206,7 +206,7 @@ class WholePieces(Mixtures):
 
     def origin(self, index: int) -> int:
         "The frame of its piece at which the mixture of item `index` begins."
-        return self.place(index)[1]*SEGMENT - LEAD
+        return self.place(index)[1]*SEGMENT_FRAMES - LEAD_FRAMES
 
     def score(self, index: int) -> Score:
         "What is played in item `index`, from 0.952 s before its segment to the segment's end."
@@ -262,19 +262,19 @@ def fixed_items(
     return [dataset[int(number)] for number in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round()]
 
 # %% ../../nbs/reference/training/mt3.ipynb #ba08024e
-PARTS = {"encoder": ("project", "encoder", "encoder_norm"), "decoder": ("decoder", "decoder_norm"),
+FREEZABLE = {"encoder": ("project", "encoder", "encoder_norm"), "decoder": ("decoder", "decoder_norm"),
          "embeddings": ("embed",), "head": ("lm_head",)}
 
 def _frozen(network: MT3, part: str, spec: str) -> list[nn.Module]:
     "The modules that one part of a specification names."
     name, _, layers = part.partition(":")
     limits = re.fullmatch(r"(\d+)(?:-(\d+))?", layers)
-    if name not in PARTS or ":" in part and (name not in ("encoder", "decoder") or not limits):
+    if name not in FREEZABLE or ":" in part and (name not in ("encoder", "decoder") or not limits):
         last = {side: len(getattr(network, side)) - 1 for side in ("encoder", "decoder")}
         known = [name for side in last for name in (side, f"{side}:0-{last[side]}")] + ["embeddings", "head", "none"]
         raise InstsepError(f"freeze {spec!r}: {part!r} is no part of the network; there are {', '.join(known)}, "
                            "and several of them separated by commas")
-    if not limits: return [getattr(network, module) for module in PARTS[name]]
+    if not limits: return [getattr(network, module) for module in FREEZABLE[name]]
     first, last = int(limits[1]), int(limits[2] or limits[1])
     if not first <= last < len(getattr(network, name)):
         raise InstsepError(f"freeze {spec!r}: the {name} has the layers 0 to {len(getattr(network, name)) - 1}")
@@ -307,17 +307,17 @@ def add_lora(
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name peft uses
         return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2*rank, target_modules=["q", "k", "v", "o"]))
 
-def plain(
+def merged(
     network: nn.Module, # with adapters or without
 ) -> MT3: # a copy without, on the CPU, ready to transcribe
-    "A network whose adapters have become part of its weights, and that nobody watches any more."
+    "A network with its adapters merged into its weights, and without hooks."
     if hasattr(network, "merge_and_unload"): network = copy.deepcopy(network).merge_and_unload()
     copied = MT3(copy.deepcopy(network.config))
     copied.load_state_dict(network.state_dict())
     return copied.eval()
 
 # %% ../../nbs/reference/training/mt3.ipynb #849eeddf
-class Thinned(Mixtures):
+class SparseMixtures(Mixtures):
     "Mixtures some of whose items lack a random share of their notes."
     def __init__(self, *args, thin: float = 0.5, **options):
         super().__init__(*args, **options)
@@ -337,7 +337,7 @@ def time_tokens_as_positions(
     "Let the tokens of times begin as the positions of the frames they stand for, and cross-attention look for these."
     c, half = network.config, network.config.d_model//2
     exponents = torch.arange(half, dtype=torch.float64)/(half - (c.positions == "magenta"))
-    steps = torch.arange(math.ceil(SEGMENT*HOP/SAMPLE_RATE*c.codec.steps_per_second) + 1, dtype=torch.float64)
+    steps = torch.arange(math.ceil(SEGMENT_FRAMES*HOP/SAMPLE_RATE*c.codec.steps_per_second) + 1, dtype=torch.float64)
     frames = steps/c.codec.steps_per_second*SAMPLE_RATE/HOP
     angles = frames[:, None]*10000**-exponents  # (times, d_model/2)
     with torch.no_grad():
@@ -351,25 +351,25 @@ def event_times(
     labels: torch.Tensor, # tokens to be written (batch, length), -100 where there is none
     codec: Codec, # the vocabulary
 ) -> torch.Tensor: # seconds (batch, length): when what a token belongs to happens, counted from the segment's start
-    "When it is that each token speaks of: a time, of itself; others, of the last time before; the end, of the end."
+    "The time of each token's event: a time's own; of others, the last time before; of the end, the segment's end."
     first, size = codec.ranges["shift"]
     is_time = (labels >= first) & (labels < first + size)
     last = torch.where(is_time, torch.arange(labels.shape[1], device=labels.device), -1).cummax(1).values
-    said = torch.where(is_time, labels - first, 0).gather(1, last.clamp(min=0))/codec.steps_per_second
-    return torch.where(labels == END, SEGMENT*HOP/SAMPLE_RATE, torch.where(last >= 0, said, 0.0))
+    times = torch.where(is_time, labels - first, 0).gather(1, last.clamp(min=0))/codec.steps_per_second
+    return torch.where(labels == END, SEGMENT_FRAMES*HOP/SAMPLE_RATE, torch.where(last >= 0, times, 0.0))
 
 class GuidedAttention:
-    "Tells half of the heads of every cross-attention where to look. It watches the network's last pass."
+    "An auxiliary loss: half of the heads of every cross-attention should attend to where a token's event is. It keeps the inputs of the network's last pass."
     def __init__(self, network: MT3, reach: float = 0.03):  # s
         self.codec, self.reach, self.seen = network.config.codec, reach, {}
         for number, layer in enumerate(network.decoder):
-            layer.cross_attention.register_forward_pre_hook(partial(self._see, number))
+            layer.cross_attention.register_forward_pre_hook(partial(self._remember_inputs, number))
 
-    def _see(self, number, attention, arguments):
+    def _remember_inputs(self, number, attention, arguments):
         if torch.is_grad_enabled(): self.seen[number] = attention, *arguments[:2]
 
     def loss(self, labels: torch.Tensor) -> torch.Tensor:  # scalar
-        "How little is looked at where it happens: minus the logarithm of the share of attention, a mean."
+        "Minus the logarithm of the share of attention near each token's event, a mean."
         at, per_second, total = event_times(labels, self.codec), SAMPLE_RATE/HOP, 0.0
         for attention, x, keys in self.seen.values():
             heads = max(1, attention.num_heads//2)
@@ -383,7 +383,7 @@ class GuidedAttention:
         return total/layers
 
 class FrameHead(nn.Module):
-    "What the encoder should say of each frame, while it learns: which notes begin, and which sound."
+    "Auxiliary targets of the encoder, in training: which notes begin, and which sound, in each frame."
     def __init__(self, d_model: int, instruments: int):
         super().__init__()
         self.shape, self.linear = (2, instruments, PITCHES), nn.Linear(d_model, 2*instruments*PITCHES)
@@ -415,8 +415,8 @@ class MT3TrainConfig:
     keep: int = 5              # checkpoints, the best by validation loss
     freeze: str = "none"       # see `freeze`
     lora: int = 0              # rank of adapters; 0: none
-    frame_loss: float = 0.0    # weight of what the encoder should say of each frame, where the data have it
-    guided_attention: float = 0.0  # weight of where the decoder should look
+    frame_loss: float = 0.0    # weight of the auxiliary loss of the encoder's frames, where the data have targets
+    guided_attention: float = 0.0  # weight of the auxiliary loss of cross-attention
     seed: int = 0
     workers: int = 0           # processes that make segments
     bf16: bool | None = None   # products in 16 bits; None: on a GPU; some CPUs gain by it, too
@@ -454,7 +454,7 @@ class MT3Module(L.LightningModule):
         return self.network(inputs=batch["inputs"], labels=batch["labels"]).loss
 
     def losses(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        "The tokens' loss, and it with what helps to learn."
+        "The tokens' loss, and its sum with the auxiliary losses."
         c, out = self.train_config, self.network(inputs=batch["inputs"], labels=batch["labels"])
         loss = out.loss
         if c.guided_attention: loss = loss + c.guided_attention*self.guide.loss(batch["labels"])
@@ -486,7 +486,7 @@ class MT3Module(L.LightningModule):
 # %% ../../nbs/reference/training/mt3.ipynb #7c5c8a5d
 COLUMNS = "epoch", "step", "seconds", "cpu_seconds", "learning_rate", "train_loss", "valid_loss"
 
-class _Log(Callback):
+class _CsvLog(Callback):
     "A line in `log.csv` for every validation, the last checkpoint every minute, and the end of the run."
     def __init__(self, folder: Path, config: MT3TrainConfig, interrupt: Interrupt, progress: bool):
         self.folder, self.config, self.interrupt, self.progress = folder, config, interrupt, progress
@@ -612,9 +612,9 @@ def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator
     c = module.train_config
     batches = c.batch*c.accumulate
     gpu = torch.cuda.is_available() and accelerator != "cpu"
-    loader = DataLoader(dataset, c.batch, sampler=_From(begun*batches, c.steps*batches), num_workers=c.workers,
+    loader = DataLoader(dataset, c.batch, sampler=_ItemsFrom(begun*batches, c.steps*batches), num_workers=c.workers,
                         drop_last=True, collate_fn=collate, prefetch_factor=4 if c.workers else None,
-                        worker_init_fn=_leave_to_parent, pin_memory=gpu and c.workers > 0)
+                        worker_init_fn=_ignore_sigint, pin_memory=gpu and c.workers > 0)
     best = ModelCheckpoint(folder, "best-{step}-{valid_loss:.5f}", monitor="valid_loss", save_top_k=c.keep,
                            save_weights_only=True, enable_version_counter=False)
     early = [EarlyStopping("valid_loss", patience=c.patience, check_on_train_epoch_end=False)] if c.patience else []
@@ -624,7 +624,7 @@ def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator
         gradient_clip_val=c.clip, accumulate_grad_batches=c.accumulate, check_val_every_n_epoch=None,
         val_check_interval=min(c.epoch, c.steps)*c.accumulate, num_sanity_val_steps=0, logger=_tensorboard(folder),
         enable_model_summary=False, enable_progress_bar=False, log_every_n_steps=25,
-        callbacks=[interrupt, *callbacks, _Log(folder, c, interrupt, progress), *early, best])
+        callbacks=[interrupt, *callbacks, _CsvLog(folder, c, interrupt, progress), *early, best])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
@@ -638,7 +638,7 @@ def best_network(
     "The network with the lowest validation loss of a run."
     checkpoint = torch.load(best_checkpoints(folder)[0], map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
-    return plain(module.network)
+    return merged(module.network)
 
 def save_network(
     network: MT3, # on the CPU
@@ -653,8 +653,8 @@ def save_network(
         if shown: transformers_logging.enable_progress_bar()
 
 # %% ../../nbs/reference/training/mt3.ipynb #8f57386b
-class Kept(Dataset):
-    "Segments that other processes make beside the training, kept on a device; each is heard many times, drawn from those that are ready."
+class SegmentCache(Dataset):
+    "Segments that other processes make beside the training, kept on a device; each is used many times, drawn from those that are ready."
     def __init__(self,
         dataset: TokenMixtures, # of whose items the first `count` are made
         count: int,
@@ -666,16 +666,16 @@ class Kept(Dataset):
     ):
         self.dataset, self.seed, self.ready, self.least, self.stopped = dataset, seed, 0, min(least, count), False
         self.failed, self.device, self.lengths = None, device, np.zeros(count, int)
-        self.made = iter(DataLoader(_Heard(dataset), 8, sampler=range(count), num_workers=workers, collate_fn=_packed,
-                                    worker_init_fn=_leave_to_parent))            # the processes begin
-        self.store = dict(sound=torch.zeros(count, SEGMENT*HOP, dtype=torch.int16, device=device),
+        self.made = iter(DataLoader(_Waveforms(dataset), 8, sampler=range(count), num_workers=workers, collate_fn=_packed,
+                                    worker_init_fn=_ignore_sigint))              # the processes begin
+        self.store = dict(sound=torch.zeros(count, SEGMENT_FRAMES*HOP, dtype=torch.int16, device=device),
                           labels=torch.full((count, dataset.max_length), -100, dtype=torch.int16, device=device))
         if dataset.frames:
-            shape = count, 2, len(dataset.mixtures.instruments), PITCHES, SEGMENT
+            shape = count, 2, len(dataset.mixtures.instruments), PITCHES, SEGMENT_FRAMES
             self.store["frames"] = torch.zeros(shape, dtype=torch.uint8, device=device)
-        threading.Thread(target=self._fill, daemon=True).start()
+        threading.Thread(target=self._store_segments, daemon=True).start()
 
-    def _fill(self) -> None:
+    def _store_segments(self) -> None:
         try:
             for batch in self.made:
                 if self.stopped: break
@@ -698,19 +698,19 @@ class Kept(Dataset):
         chosen = np.random.default_rng([self.seed, numbers[0], 6]).integers(self.ready, size=len(numbers))
         at, longest = torch.from_numpy(chosen).to(self.device), self.lengths[chosen].max()
         sound = self.store["sound"][at].float()/2**15                            # (batch, samples)
-        batch = dict(inputs=log_mel(sound, self.dataset.config.num_mels)[:, :SEGMENT],
+        batch = dict(inputs=log_mel(sound, self.dataset.config.num_mels)[:, :SEGMENT_FRAMES],
                      labels=self.store["labels"][at, :longest].long())
         return batch | (dict(frames=self.store["frames"][at].float()/255) if "frames" in self.store else {})
 
-class _Heard(Dataset):
-    "Items as sound."
+class _Waveforms(Dataset):
+    "Items with their waveforms."
     def __init__(self, dataset: TokenMixtures): self.dataset = dataset
     def __len__(self): return len(self.dataset)
-    def __getitem__(self, index: int) -> dict: return self.dataset.heard(index)
+    def __getitem__(self, index: int) -> dict: return self.dataset.waveform_item(index)
 
 def _packed(items: Sequence[dict]) -> dict:
     "In as few bytes as they can be kept in."
-    sound = torch.stack([F.pad(item["sound"], (0, SEGMENT*HOP - len(item["sound"]))) for item in items])
+    sound = torch.stack([F.pad(item["sound"], (0, SEGMENT_FRAMES*HOP - len(item["sound"]))) for item in items])
     packed = dict(sound=(sound.clamp(-1, 1)*(2**15 - 1)).round().short(),
                   labels=torch.from_numpy(pad_labels([item["ids"] for item in items])).short())
     return packed | (dict(frames=(torch.stack([item["frames"] for item in items])*255).round().byte()) if "frames" in items[0] else {})
@@ -747,8 +747,6 @@ def _notes_of(token_lists: Sequence[Sequence[int]], codec: Codec) -> list[Note]:
     return notes
 
 # %% ../../nbs/reference/training/mt3.ipynb #0be4c69f
-TRIO = "clarinet", "guitar", "piano"
-
 def pretraining_data(
     pieces: PieceBank, # to play
     bank: NoteBank, # to play them on
@@ -766,7 +764,7 @@ def pretraining_data(
         if not len(split[name]):
             raise InstsepError(f"pieces: {len(pieces)} pieces are too few for a {name} set; give more of them")
     def mixtures(name, seed, thin=0.0, **options):
-        return Thinned(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=instruments,
+        return SparseMixtures(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=instruments,
                        sample_rate=bank.sample_rate, seconds=3.0, other=0.0, seed=seed, thin=thin, **options)
     held_out = TokenMixtures(mixtures("valid", seed + 1, length=valid), config)
     train = TokenMixtures(mixtures("train", seed, thin, length=10**9), config, frames=frames)
@@ -857,7 +855,7 @@ def train_mt3(
         if error.code != 1: raise
         raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
     save_network(best_network(module, run), output)
-    result["hours_heard"] = round(result["steps"]*plan.batch*plan.accumulate*SEGMENT*HOP/SAMPLE_RATE/3600, 3)
+    result["hours_heard"] = round(result["steps"]*plan.batch*plan.accumulate*SEGMENT_FRAMES*HOP/SAMPLE_RATE/3600, 3)
     about = dict(made_by="instsep train transcriber", network=network, preset=preset, init=init and str(init),
                  train=asdict(plan), **result)
     with atomic_path(output/"training.json") as path: path.write_text(json.dumps(about, indent=1))

@@ -25,11 +25,12 @@ from ..sound.notebank import NoteBank, record_folder, record_soundfont
 from ..music.notes import PROGRAM_NAMES
 
 # %% auto #0
-__all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'KIN', 'RECORDING', 'VARIATIONS', 'INVENTED',
-           'GUESTS', 'TOO_ALIKE', 'BEGINNING', 'find_instrument', 'choose_instruments', 'list_instruments',
-           'cache_folder', 'cached_pieces', 'correlations', 'are_kin', 'choose_test', 'guests_of', 'make_bank',
-           'is_recorded', 'StemShelf', 'OwnMixtures', 'score_rows', 'summary', 'score_table', 'confusion',
-           'alike_lines', 'same_network', 'start_from', 'measure', 'train_separator', 'told']
+__all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'SHARED_CORRELATION', 'RECORDING', 'VARIATIONS',
+           'INVENTED', 'OUT_OF_SET', 'MAX_CONFUSION', 'DEFAULT_START', 'find_instrument', 'choose_instruments',
+           'list_instruments', 'cache_folder', 'cached_pieces', 'correlations', 'share_recordings', 'choose_test',
+           'out_of_set_for', 'make_bank', 'is_recorded', 'StemCache', 'OwnMixtures', 'score_rows', 'score_summary',
+           'score_table', 'confusion', 'confusion_lines', 'same_network', 'start_from', 'measure', 'train_separator',
+           'results_text']
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #f9cf61d2
 _RANGES = """
@@ -42,7 +43,7 @@ _RANGES = """
 78 60-96 1 | 79 60-84 1 | 80-87 36-96 1 | 88-103 36-96 4 | 104 48-77 2 | 105 48-84 3 | 106 50-79 2 | 107 55-84 2
 108 48-79 2 | 109 48-84 1 | 110 55-96 1 | 111 48-72 1 | 112 72-103 2 | 113 60-84 1 | 114 52-76 2 | 115-119 48-72 1
 120-127 48-72 1
-"""                                                               # programs, lowest and highest pitch, voices
+"""                                                               # programs, lowest and highest pitch, polyphony
 
 
 def _numbers(text: str) -> range:
@@ -50,9 +51,9 @@ def _numbers(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-PROGRAM_RANGES: dict[int, tuple[int, int, int]] = {               # program -> lowest pitch, highest pitch, voices
-    program: (_numbers(pitches)[0], _numbers(pitches)[-1], int(voices))
-    for programs, pitches, voices in (entry.split() for entry in _RANGES.replace("\n", "|").split("|") if entry.strip())
+PROGRAM_RANGES: dict[int, tuple[int, int, int]] = {               # program -> lowest pitch, highest pitch, polyphony
+    program: (_numbers(pitches)[0], _numbers(pitches)[-1], int(polyphony))
+    for programs, pitches, polyphony in (entry.split() for entry in _RANGES.replace("\n", "|").split("|") if entry.strip())
     for program in _numbers(programs)}
 
 FAMILIES = {  # those that the registry does not have under the same name
@@ -61,7 +62,7 @@ FAMILIES = {  # those that the registry does not have under the same name
     "reed": range(64, 72), "pipe": range(72, 80), "synth-lead": range(80, 88),
     "synth-pad": range(88, 96), "synth-effects": range(96, 104), "ethnic": range(104, 112),
     "percussive": range(112, 120), "sound-effects": range(120, 128)}
-SUSTAINED = {*range(16, 24), *range(40, 45), *range(48, 55), *range(56, 104), 109, 110, 111}  # who hold their notes
+SUSTAINED = {*range(16, 24), *range(40, 45), *range(48, 55), *range(56, 104), 109, 110, 111}  # whose notes are held
 
 
 def _slug(name: str) -> str:
@@ -75,14 +76,14 @@ PROGRAMS = {_slug(name): program for program, name in enumerate(PROGRAM_NAMES)}
 # %% ../../nbs/reference/training/own_instruments.ipynb #b4f52220
 def _from_programs(name: str, programs) -> Instrument:
     "An instrument that any of these programs may play."
-    low, high, voices = zip(*(PROGRAM_RANGES[program] for program in programs))
-    return Instrument(name, tuple(programs), min(low), max(high), max(voices))
+    low, high, polyphony = zip(*(PROGRAM_RANGES[program] for program in programs))
+    return Instrument(name, tuple(programs), min(low), max(high), max(polyphony))
 
 
 def find_instrument(
     name: str,       # of the registry, a General MIDI program or a family; case, spaces and brackets do not matter
 ) -> Instrument:
-    "Who is meant by a name; an unknown one is an `InstsepError` with names that are close."
+    "The instrument that a name stands for; an unknown one is an `InstsepError` with names that are close."
     slug = _slug(name)
     if slug in REGISTRY: return INSTRUMENTS[slug]
     if slug in PROGRAMS: return _from_programs(slug, [PROGRAMS[slug]])
@@ -149,7 +150,7 @@ def cached_pieces(
     return bank
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #08271611
-KIN = 0.5  # of that correlation: from here on, two soundfonts share recordings
+SHARED_CORRELATION = 0.5  # of that correlation: from here on, two soundfonts share recordings
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -165,31 +166,31 @@ def correlations(
     second: NoteBank,           # of another one, recorded at the same pitches and velocities
 ) -> dict[str, list[float]]:    # instrument -> of each note that both have
     "How alike the notes of two soundfonts are, wave by wave."
-    def held(bank):  # half a second of each note, after its attack
+    def sustained_notes(bank):  # half a second of each note, after its attack
         begin, end = (int(x * bank.sample_rate) for x in (0.05, 0.55))
         return {(n.instrument, n.instance.split("/")[-1], round(n.pitch), n.velocity): n.wave[begin:end]
                 for n in bank.notes() if len(n.wave) >= end}
-    ours, theirs, found = held(first), held(second), {}
-    for key in sorted(ours.keys() & theirs.keys()):
-        found.setdefault(key[0], []).append(_correlation(ours[key], theirs[key]))
+    first_notes, second_notes, found = sustained_notes(first), sustained_notes(second), {}
+    for key in sorted(first_notes.keys() & second_notes.keys()):
+        found.setdefault(key[0], []).append(_correlation(first_notes[key], second_notes[key]))
     return found
 
 
-def are_kin(first: NoteBank, second: NoteBank) -> bool:
-    "Do two soundfonts share recordings: do half of the notes of an instrument, or more, sound as if?"
-    return any(np.median(values) >= KIN for values in correlations(first, second).values())
+def share_recordings(first: NoteBank, second: NoteBank) -> bool:
+    "Whether two soundfonts share recordings: half of the notes of an instrument, or more, correlate."
+    return any(np.median(values) >= SHARED_CORRELATION for values in correlations(first, second).values())
 
 
 def choose_test(
     banks: dict[str, NoteBank],  # soundfont -> its recordings
     sizes: dict[str, int],       # soundfont -> size of its file
     instruments: list[str],
-) -> list[str]:                  # soundfonts, all kin of each other and none of the rest; none if that cannot be
-    "Which soundfonts to keep for the test: of the groups of kin that can be spared, the smallest in bytes."
+) -> list[str]:                  # soundfonts that share recordings with each other and with none of the rest; none if that cannot be
+    "Which soundfonts to keep for the test: of the groups that share recordings and can be spared, the smallest in bytes."
     groups: list[set[str]] = []
     for name, bank in banks.items():
-        kin = [group for group in groups if any(are_kin(bank, banks[other]) for other in group)]
-        groups = [group for group in groups if group not in kin] + [set().union({name}, *kin)]
+        related = [group for group in groups if any(share_recordings(bank, banks[other]) for other in group)]
+        groups = [group for group in groups if group not in related] + [set().union({name}, *related)]
     plays = lambda names: {i for name in names for i in banks[name].instruments} >= set(instruments)
     for group in sorted(groups, key=lambda group: sum(sizes[name] for name in group)):
         if plays(group) and plays(set(banks) - group): return sorted(group)
@@ -199,7 +200,7 @@ def choose_test(
 RECORDING = dict(step=4, velocities=(55, 105), seconds=3.0)  # semitones from note to note, how loud, how long
 VARIATIONS = 4  # of each instance that is trained on
 INVENTED = 8    # instruments of each kind that can be invented
-GUESTS = ("piano", "guitar", "clarinet", "trumpet", "choir", "violin", "flute", "saxophone", "organ", "harpsichord")
+OUT_OF_SET = ("piano", "guitar", "clarinet", "trumpet", "choir", "violin", "flute", "saxophone", "organ", "harpsichord")
 
 
 def _record(soundfont: Path, instruments: list[Instrument], sample_rate: int, log) -> NoteBank | None:
@@ -230,10 +231,10 @@ def _renamed(note, instrument: str):
     return replace(note, instrument=instrument)
 
 
-def guests_of(instruments: list[Instrument], count: int = 6) -> list[Instrument]:
-    "Instruments to play along that belong to no stem: of other General MIDI families than those asked for."
+def out_of_set_for(instruments: list[Instrument], count: int = 6) -> list[Instrument]:
+    "Out-of-set instruments to play along: of other General MIDI families than those asked for."
     taken = {program // 8 for instrument in instruments for program in instrument.programs}
-    free = [name for name in GUESTS if not taken & {program // 8 for program in INSTRUMENTS[name].programs}]
+    free = [name for name in OUT_OF_SET if not taken & {program // 8 for program in INSTRUMENTS[name].programs}]
     return [INSTRUMENTS[name] for name in free[:count]]
 
 
@@ -293,9 +294,9 @@ def _record_all(fonts, instruments, notes, sample_rate, log, progress) -> tuple[
         sizes = {font.stem: font.stat().st_size if font.suffix != ".cfg" else 1 << 40 for font in fonts}
         test = choose_test(banks, sizes, names)
         played = [font for font in fonts if font.stem in banks and font.stem not in test]
-        for i, guest in enumerate(guests_of(instruments)):
-            if played and (bank := _record(played[i % len(played)], [guest], sample_rate, lambda line: None)):
-                banks[f"{guest.name} of {played[i % len(played)].stem}"] = bank
+        for i, other in enumerate(out_of_set_for(instruments)):
+            if played and (bank := _record(played[i % len(played)], [other], sample_rate, lambda line: None)):
+                banks[f"{other.name} of {played[i % len(played)].stem}"] = bank
     except InstsepError as error:
         if "missing" not in str(error) or not folders: raise  # no FluidSynth: then with recorded notes alone
         log(f"{error}; going on without soundfonts")
@@ -322,8 +323,8 @@ def is_recorded(instance: str) -> bool:
     return "~" not in instance and not instance.startswith("invented/")
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #839b90c2
-def _who(path: Path, instruments: list[Instrument]) -> tuple[str | None, str]:  # (instrument, "other" or None), song
-    "Whose stem a file is, and of which song, by the name of the file or of its folders."
+def _instrument_of_path(path: Path, instruments: list[Instrument]) -> tuple[str | None, str]:  # (instrument, "other" or None), song
+    "The instrument of a stem's file, and its song, by the name of the file or of its folders."
     inside = path.with_suffix("").parts
     for k in reversed(range(len(inside))):
         slug = f"-{re.sub(r'[0-9]+', '', _slug(inside[k])).strip('-')}-"
@@ -334,7 +335,7 @@ def _who(path: Path, instruments: list[Instrument]) -> tuple[str | None, str]:  
     return "other", "/".join(inside[:-1]) or inside[-1]
 
 
-class StemShelf:
+class StemCache:
     "Recordings of whole stems, decoded once to 16 bits and read from disk in excerpts."
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -357,7 +358,7 @@ class StemShelf:
 
     @classmethod
     def fill(cls, folder: str | Path, stems: str | Path, instruments: list[Instrument], sample_rate: int = 22050, *,
-             log=print, progress: bool = True) -> "StemShelf":
+             log=print, progress: bool = True) -> "StemCache":
         "Decode the stems in a folder of the user's, or use what was decoded before."
         from instsep.sound.audio import load
         folder, stems = Path(folder), Path(stems)
@@ -367,7 +368,7 @@ class StemShelf:
         about = folder / "stems.json"
         if about.is_file() and json.loads(about.read_text())["wanted"] == wanted: return cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        found = [(path, *_who(path.relative_to(stems), instruments)) for path in files]
+        found = [(path, *_instrument_of_path(path.relative_to(stems), instruments)) for path in files]
         found = [entry for entry in found if entry[1]]
         if not any(name in wanted["instruments"] for _, name, _ in found):
             raise InstsepError(f"{stems}: no file or folder there is named after {' or '.join(wanted['instruments'])}")
@@ -385,19 +386,19 @@ class StemShelf:
         return cls(folder)
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #d639df0b
-class _Player:
+class _InstancePlayer:
     "Plays notes on a note bank, and stems by excerpts of them."
-    def __init__(self, bank: NoteBank | None, shelf: StemShelf | None, sample_rate: int, *, varied: bool = True):
+    def __init__(self, bank: NoteBank | None, stem_cache: StemCache | None, sample_rate: int, *, varied: bool = True):
         how = dict(fade=True, cents=18.0) if varied else dict(shift=0.0)
-        self.on_bank, self.shelf, self.sample_rate = bank_player(bank, **how), shelf, sample_rate
+        self.on_bank, self.stem_cache, self.sample_rate = bank_player(bank, **how), stem_cache, sample_rate
 
     def __call__(self, notes, instrument, instance, seconds, rng) -> np.ndarray:  # (samples,)
-        if instance.startswith("stems/"): return self.shelf.excerpt(instance, int(seconds * self.sample_rate), rng)
+        if instance.startswith("stems/"): return self.stem_cache.excerpt(instance, int(seconds * self.sample_rate), rng)
         return self.on_bank(notes, instrument, instance, seconds, rng)
 
 
 class OwnMixtures(Mixtures):
-    "`Mixtures` of any instruments, known in worker processes too; in a family plays who has the notes in its range."
+    "`Mixtures` of any instruments, known in worker processes too; in a family the instrument plays that has the notes in its range."
     def __init__(self, pieces, player, instances, *, known: list[Instrument], **options):
         self.known = known
         self._register()
@@ -420,7 +421,7 @@ class OwnMixtures(Mixtures):
         return score
 
 
-_OTHER = Instrument("other", (0,), 36, 96, 4)  # stems of instruments that nobody asked for
+_OTHER = Instrument("other", (0,), 36, 96, 4)  # stems of out-of-set instruments
 
 
 def _plays(instance: str, pitches: np.ndarray) -> bool:
@@ -459,7 +460,7 @@ def score_rows(
     return rows
 
 
-def summary(rows: list[dict]) -> list[dict]:
+def score_summary(rows: list[dict]) -> list[dict]:
     "n, means and medians for each instrument, and for all of them if there are several."
     names = list(dict.fromkeys(row["instrument"] for row in rows))
     groups = {name: [row for row in rows if row["instrument"] == name] for name in names}
@@ -481,7 +482,7 @@ def score_table(title: str, lines: list[dict]) -> str:
                         f"{cell(l['ideal']):>14}  {cell(l['gain']):>14}" for l in lines)])
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #d1d95eca
-TOO_ALIKE = 1 / 3
+MAX_CONFUSION = 1 / 3
 
 
 def confusion(separator, stems: np.ndarray) -> dict[tuple[str, str], float]:  # stems (n, stems, samples)
@@ -498,12 +499,12 @@ def confusion(separator, stems: np.ndarray) -> dict[tuple[str, str], float]:  # 
     return {pair: float(np.mean(values)) for pair, values in shares.items()}
 
 
-def alike_lines(shares: dict[tuple[str, str], float]) -> list[str]:
-    "A plain line for each pair that cannot be told apart."
+def confusion_lines(shares: dict[tuple[str, str], float]) -> list[str]:
+    "A line for each pair of instruments that is confused."
     return [f"{a} and {b} are not told apart: {100 * share:.0f} % of one's sound goes to the other, "
-            f"and from {100 * TOO_ALIKE:.0f} % on they are too alike (50 %: no difference at all); "
+            f"and from {100 * MAX_CONFUSION:.0f} % on they are too alike (50 %: no difference at all); "
             "train longer, or ask for one of them"
-            for (a, b), share in shares.items() if share >= TOO_ALIKE]
+            for (a, b), share in shares.items() if share >= MAX_CONFUSION]
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #37554ab6
 def _full_options(config) -> dict:
@@ -522,57 +523,57 @@ def same_network(first, second) -> bool:
 def start_from(separator, model) -> int:
     "Copy all tensors of the same name and shape, but not those that count stems if the instruments differ; how many."
     from instsep.inference.registry import find_network
-    theirs, ours = model.network.state_dict(), separator.network.state_dict()
+    theirs, own = model.network.state_dict(), separator.network.state_dict()
     if model.config.instruments != separator.config.instruments:
         config = separator.config
         wider = find_network(config.network)(stems=len(config.instruments) + 2, **config.options)
         shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
         theirs = {name: tensor for name, tensor in theirs.items() if shapes.get(name) == tensor.shape}
-    taken = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
+    taken = {name: tensor for name, tensor in theirs.items() if name in own and own[name].shape == tensor.shape}
     separator.network.load_state_dict(taken, strict=False)
     return len(taken)
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #c0c718cb
-def _prepared(instruments, output: Path, *, banks, soundfonts, notes, stems, pieces, quick, seconds, seed, sample_rate,
+def _datasets(instruments, output: Path, *, banks, soundfonts, notes, stems, pieces, quick, seconds, seed, sample_rate,
               log, progress) -> dict:
     "Everything to learn from and to be measured by: data sets, and what they were made of."
-    from instsep.mixtures import DRY, VARIED
+    from instsep.mixtures import DRY, STRONG_AUGMENTATION
     from instsep.music.pieces import PieceBank
     names = [i.name for i in instruments]
-    made, shelf, bank = dict(test=[]), None, banks[0] if banks else None
+    made, stem_cache, bank = dict(test=[]), None, banks[0] if banks else None
     for more in banks[1:]: bank = bank + more
-    if stems: shelf = StemShelf.fill(output / "stems", stems, instruments, sample_rate, log=log, progress=progress)
+    if stems: stem_cache = StemCache.fill(output / "stems", stems, instruments, sample_rate, log=log, progress=progress)
     if not banks:
-        whole = shelf is not None and all(shelf.of(name, False) for name in names)
+        whole = stem_cache is not None and all(stem_cache.of(name, False) for name in names)
         bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=soundfonts, notes=notes,
                                needed=not whole, sample_rate=sample_rate, log=log, progress=progress)
     test_fonts = made["test"]
     from_test = lambda instance: instance.split("/")[0] in test_fonts
     all_instances = balanced(bank, dict(invented=1.5)) if bank else {}
     train = {name: [i for i in found if not from_test(i)] for name, found in all_instances.items()}
-    plain = {name: [i for i in train.get(name, []) if is_recorded(i)] for name in names}
-    unheard = {name: [i for i in all_instances.get(name, []) if from_test(i)] for name in names}
-    own = {name: shelf.of(name, True) for name in names} if shelf else {}
-    if shelf:
+    recorded_only = {name: [i for i in train.get(name, []) if is_recorded(i)] for name in names}
+    held_out = {name: [i for i in all_instances.get(name, []) if from_test(i)] for name in names}
+    own = {name: stem_cache.of(name, True) for name in names} if stem_cache else {}
+    if stem_cache:
         for name in (*names, "other"):
-            found, played = shelf.of(name, False), train.get(name, [])
+            found, played = stem_cache.of(name, False), train.get(name, [])
             if found: train[name] = played + found * max(1, len(played) // len(found))  # half of the time
     if pieces is None: pieces = cached_pieces(quick=quick, log=log, progress=progress) if bank else _any_pieces()
     split = pieces.split()
     if not all(len(part) for part in split.values()): split = {key: split["train"] for key in split}
-    player = _Player(bank, shelf, sample_rate)
+    player = _InstancePlayer(bank, stem_cache, sample_rate)
     options = dict(known=instruments, sample_rate=sample_rate)
     training = OwnMixtures(split["train"], player, train, seconds=seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
-                           augmentation=VARIED, **options)
+                           augmentation=STRONG_AUGMENTATION, **options)
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
         if not all(instances.get(name) for name in names): return None
-        exact = _Player(bank, shelf, sample_rate, varied=False)
+        exact = _InstancePlayer(bank, stem_cache, sample_rate, varied=False)
         return OwnMixtures(split[part], exact, instances, seed=2 * seed + shift, **still)
-    heard = {name: plain[name] or own.get(name) or train.get(name, []) for name in names}
-    return dict(training=training, valid=items("valid", heard, 2), sample_rate=sample_rate, made=made, tests={
-        "held-out pieces": items("test", heard, 4) if bank else None,
-        f"held-out pieces, held-out soundfont ({', '.join(test_fonts)})": items("test", unheard, 4),
+    seen = {name: recorded_only[name] or own.get(name) or train.get(name, []) for name in names}
+    return dict(training=training, valid=items("valid", seen, 2), sample_rate=sample_rate, made=made, tests={
+        "held-out pieces": items("test", seen, 4) if bank else None,
+        f"held-out pieces, held-out soundfont ({', '.join(test_fonts)})": items("test", held_out, 4),
         "held-out songs of your stems": items("test", own, 6)})
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #bec2241c
@@ -583,7 +584,7 @@ def _any_pieces() -> "PieceBank":
     return PieceBank([Piece("any", "", "", "", [PiecePart("any", notes.astype(np.float32))] * 4)])
 
 
-def _gathered(dataset, count: int) -> np.ndarray:  # (count, stems, samples)
+def _stacked_stems(dataset, count: int) -> np.ndarray:  # (count, stems, samples)
     return np.stack([dataset.item(index)[1] for index in range(count)]).astype(np.float32)
 
 
@@ -598,13 +599,13 @@ def measure(
     scores, shares = {}, {}
     there = [(title, dataset) for title, dataset in tests.items() if dataset is not None]
     for title, dataset in tqdm(there, desc="scores", disable=not progress, leave=False):
-        stems = _gathered(dataset, count)
-        if rows := score_rows(separator, stems): scores[title] = summary(rows)
+        stems = _stacked_stems(dataset, count)
+        if rows := score_rows(separator, stems): scores[title] = score_summary(rows)
         if not shares: shares = confusion(separator, stems[:16])
     return dict(scores=scores, confusion={", ".join(pair): round(share, 3) for pair, share in shares.items()})
 
 
-class _Line:
+class _ProgressLine:
     "Steps, time left, score so far: on a terminal a line that stays in place, else a line for each new score."
     def __init__(self, steps: int, minutes: float | None, shown: bool, log):
         self.steps, self.minutes, self.shown, self.log, self.first, self.at = steps, minutes, shown, log, None, 0.0
@@ -633,7 +634,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #1201bb77
-BEGINNING = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in far less time
+DEFAULT_START = "trio"  # the shipped weights to start from: a HarmonicRNN, which learns as many steps in far less time
 
 
 def _module(config, plan, start: str | None, log) -> tuple["SeparatorModule", str | None]:
@@ -646,18 +647,18 @@ def _module(config, plan, start: str | None, log) -> tuple["SeparatorModule", st
     except InstsepError: raise
     except Exception as error:  # sizes that no layer can have
         raise InstsepError(f"--options {json.dumps(config.options)}: do not fit {config.network} ({error})") from None
-    model = Separator.from_pretrained(start or BEGINNING)
+    model = Separator.from_pretrained(start or DEFAULT_START)
     if not start and config.instruments == SeparatorConfig().instruments: return module, None  # as it was trained
     if same_network(model.config, config):
         for separator in (module.model, module.ema): start_from(separator, model.at(config.sample_rate))
         module.ema.network.load_state_dict(module.model.network.state_dict())
-        log(f"starting from the weights of {start or BEGINNING}")
-        return module, start or BEGINNING
+        log(f"starting from the weights of {start or DEFAULT_START}")
+        return module, start or DEFAULT_START
     if start:
         raise InstsepError(f"--from {start}: is a {model.config.network} with {json.dumps(model.config.options)}, "
                            f"not the {config.network} with {json.dumps(config.options)} asked for; "
                            "leave --network and --options out")
-    log(f"starting from scratch: the package's model, {BEGINNING}, is another network")
+    log(f"starting from scratch: the package's model, {DEFAULT_START}, is another network")
     return module, None
 
 
@@ -734,26 +735,26 @@ def train_separator(
     if going_on: _check_run(run, config, plan)
     torch.manual_seed(seed)
     module, start = _module(config, plan, start, (lambda line: None) if going_on else log)
-    data = _prepared(chosen, output, banks=banks, soundfonts=soundfonts, notes=notes, stems=stems, pieces=pieces,
+    data = _datasets(chosen, output, banks=banks, soundfonts=soundfonts, notes=notes, stems=stems, pieces=pieces,
                      quick=steps is None and minutes < 60, seconds=seconds, seed=seed, sample_rate=rate, log=log,
                      progress=progress)
     card = dict(made_by="instsep train separator", batch=batch, seconds=seconds, seed=seed, start=start,
                 soundfonts=[name for name, _ in data["made"].get("soundfonts", [])],
                 test_soundfonts=data["made"]["test"])
-    watched = _gathered(data["valid"], min(8 if minutes and minutes < 10 else 16, tested)) if data["valid"] else None
+    scored_stems = _stacked_stems(data["valid"], min(8 if minutes and minutes < 10 else 16, tested)) if data["valid"] else None
     def score(separator):
-        rows = score_rows(separator, watched, ideal=False) if watched is not None else []
+        rows = score_rows(separator, scored_stems, ideal=False) if scored_stems is not None else []
         return float(np.mean([row["ours"] - row["mixture"] for row in rows])) if rows else 0.0
     def keep(module, score):
         about = dict(card, steps=module.global_step, minutes=round(module.seconds / 60, 1), held_out_gain_db=score)
         module.ema.at(44100).save_pretrained(output, card=about)
-    line, interrupt = _Line(plan.steps, minutes, progress, log), Interrupt()
+    line, interrupt = _ProgressLine(plan.steps, minutes, progress, log), Interrupt()
     length = " or ".join(f"{number:g} {unit}" for number, unit in ((minutes, "minutes"), (steps, "steps")) if number)
     log(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {length}"
         f"{' in all' * going_on}; Ctrl-C keeps the best so far")
     try:
         fit(module, data["training"], run, resume=resume, progress=False, accelerator=accelerator,
-            callbacks=[*callbacks, interrupt, HeldOut(score, keep, said=line)])
+            callbacks=[*callbacks, interrupt, HeldOut(score, keep, on_step=line)])
     except SystemExit as error:
         if error.code != 1: raise
         raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
@@ -772,10 +773,10 @@ def train_separator(
     return result
 
 
-def told(result: dict) -> str:
-    "What `train_separator` found, as text."
+def results_text(result: dict) -> str:
+    "The scores of `train_separator`, as text."
     parts = [score_table(title, lines) for title, lines in result["scores"].items()]
     if not result["test_soundfonts"]:
         parts.append("no score on a held-out soundfont: there were no two independent ones that have all instruments")
-    parts += alike_lines({tuple(pair.split(", ")): share for pair, share in result["confusion"].items()})
+    parts += confusion_lines({tuple(pair.split(", ")): share for pair, share in result["confusion"].items()})
     return "\n".join(parts)

@@ -115,7 +115,7 @@ class SeparatorModule(L.LightningModule):
         return dict(optimizer=optimizer, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, shape), interval="step"))
 
 # %% ../../nbs/reference/training/separator.ipynb #0e8d80bf
-class _From(torch.utils.data.Sampler):
+class _ItemsFrom(torch.utils.data.Sampler):
     "Item numbers of a whole run, from the first one not yet seen; its length stays that of the whole run."
     def __init__(self, start: int, total: int): self.start, self.total = start, total
     def __len__(self): return self.total
@@ -138,7 +138,7 @@ class _Progress(Callback):
         module.seconds = self.seconds = self.before + time.monotonic() - self.begun
         step, timed = trainer.global_step, self.minutes is not None
         if timed and self.seconds >= 60 * self.minutes: trainer.should_stop = True
-        if step % self.every == 0: self._line(step, train_loss=float(np.mean(self.losses))); self.losses = []
+        if step % self.every == 0: self._write_line(step, train_loss=float(np.mean(self.losses))); self.losses = []
         due = trainer.should_stop or timed and self.seconds > self.saved + 60  # who counts in minutes loses one at most
         if due or step % self.save_every == 0 or step == self.total:
             trainer.save_checkpoint(self.folder / "last.ckpt")
@@ -147,21 +147,21 @@ class _Progress(Callback):
     def on_validation_end(self, trainer, module):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("valid")}
         if "valid_loss/dataloader_idx_0" in values: values["valid_loss"] = values["valid_loss/dataloader_idx_0"]  # of several sets, the first
-        self._line(trainer.global_step, **values)
+        self._write_line(trainer.global_step, **values)
 
-    def _line(self, step, **values):
+    def _write_line(self, step, **values):
         line, table = dict(step=step, seconds=round(self.seconds, 1), **values), self.folder / "log.csv"
         with open(self.folder / "log.jsonl", "a") as f: f.write(json.dumps(line) + "\n")
         new, columns = not table.exists(), ("step", "seconds", "train_loss", "valid_loss")
         with open(table, "a") as f: f.write(",".join(columns) * new + "\n" * new + ",".join(str(line.get(c, "")) for c in columns) + "\n")
 
 
-def _leave_to_parent(worker: int) -> None:
-    "A worker process does not hear Ctrl-C: its parent does, and decides."
+def _ignore_sigint(worker: int) -> None:
+    "Ctrl-C is left to the parent process."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _forget_after(folder: Path, step: int) -> None:
+def _drop_log_after(folder: Path, step: int) -> None:
     "What a run that was killed had logged since its last checkpoint, it will log again."
     for name, step_of in (("log.jsonl", lambda line: json.loads(line)["step"]), ("log.csv", lambda line: int(line.split(",")[0]))):
         if not (folder / name).is_file(): continue
@@ -174,7 +174,7 @@ def check_resumed(
     folder: str | Path,         # of a run
     module: L.LightningModule,  # that is to go on with it
 ) -> None:
-    "`InstsepError` where a run is of another network, or counts its items otherwise: it would hear some twice and others never."
+    "`InstsepError` where a run is of another network, or counts its items otherwise: it would train on some twice and on others never."
     try: before = json.loads((Path(folder) / "config.json").read_text())
     except (OSError, ValueError): return
     now = json.loads(json.dumps(dict(module.hparams)))
@@ -206,13 +206,13 @@ def fit(
         for old in ("log.jsonl", "log.csv", "last.ckpt", "best.ckpt"): (folder / old).unlink(missing_ok=True)
     else:
         check_resumed(folder, module)
-        _forget_after(folder, begun)
+        _drop_log_after(folder, begun)
     (folder / "config.json").write_text(json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
     L.seed_everything(c.seed + begun, verbose=False)
     gpu = torch.cuda.is_available() and accelerator != "cpu"
-    loader = DataLoader(dataset, c.batch, sampler=_From(begun * c.batch, c.steps * c.batch), num_workers=c.workers,
+    loader = DataLoader(dataset, c.batch, sampler=_ItemsFrom(begun * c.batch, c.steps * c.batch), num_workers=c.workers,
                         persistent_workers=False, prefetch_factor=4 if c.workers else None, drop_last=True,
-                        worker_init_fn=_leave_to_parent, pin_memory=gpu)
+                        worker_init_fn=_ignore_sigint, pin_memory=gpu)
     trainer = L.Trainer(
         max_steps=c.steps, accelerator=accelerator, devices=1,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
@@ -252,31 +252,31 @@ class HeldOut(Callback):
         score,            # a function of `module.ema`; higher is better
         keep,             # a function (module, score or None) that stores `module.ema`
         *,
-        said=None,        # a function (step, seconds, score so far or None, is it new?) called after every step
+        on_step=None,     # a function (step, seconds, score so far or None, is it new?) called after every step
         marks=(0.03, *(k / 10 for k in range(1, 10))),  # shares of the run after which to score
     ):
-        self.score, self.keep, self.said, self.marks, self.best, self.passed = score, keep, said, marks, None, 0.0
+        self.score, self.keep, self.on_step, self.marks, self.best, self.passed = score, keep, on_step, marks, None, 0.0
 
     def state_dict(self): return dict(best=self.best, passed=self.passed)
     def load_state_dict(self, state): self.best, self.passed = state["best"], state["passed"]
 
-    def _try(self, module) -> None:
+    def _score_now(self, module) -> None:
         with torch.no_grad(): score = self.score(module.ema)
         if self.best is None or score > self.best:
             self.best = score
             self.keep(module, score)
 
     def on_train_batch_end(self, trainer, module, *args):
-        share = self._share(trainer, module)
+        share = self._progress_share(trainer, module)
         due = not trainer.should_stop and any(self.passed < mark <= share for mark in self.marks)
-        if due: self._try(module)
+        if due: self._score_now(module)
         self.passed = share
-        if self.said: self.said(trainer.global_step, module.seconds, self.best, due)
+        if self.on_step: self.on_step(trainer.global_step, module.seconds, self.best, due)
 
-    def _share(self, trainer, module) -> float:
+    def _progress_share(self, trainer, module) -> float:
         c = module.train_config
         return max(trainer.global_step / c.steps, module.seconds / (60 * c.minutes) if c.minutes else 0)
 
     def on_train_end(self, trainer, module):
-        if self._share(trainer, module) >= 1: self._try(module)              # the end that was planned
+        if self._progress_share(trainer, module) >= 1: self._score_now(module)  # the end that was planned
         elif self.best is None: self.keep(module, None)     # stopped before there was a score
