@@ -211,10 +211,10 @@ def compared(values: list[float], plain: list[float]) -> dict[str, float]:
 def note_table(answers: list[dict]) -> list[dict]:
     table = []
     for label in dict.fromkeys(a["set"] for a in answers):
-        mine = [a for a in answers if a["set"] == label]
-        first = [a for a in mine if a["system"] == "mixture"]
-        for way in dict.fromkeys(a["system"] for a in mine):
-            these = [a for a in mine if a["system"] == way]
+        own_rows = [a for a in answers if a["set"] == label]
+        first = [a for a in own_rows if a["system"] == "mixture"]
+        for way in dict.fromkeys(a["system"] for a in own_rows):
+            these = [a for a in own_rows if a["system"] == way]
             truth, found = pooled(these)
             together = scores(dict(truth=truth, found=found, system=way))
             gain = compared(*([a["scores"]["multi_instrument_onset_f1"] for a in part] for part in (these, first)))
@@ -227,10 +227,10 @@ def note_table(answers: list[dict]) -> list[dict]:
 def stem_table(rows: list[dict]) -> list[dict]:
     table = []
     for label in dict.fromkeys(r["set"] for r in rows):
-        mine = [r for r in rows if r["set"] == label]
-        first = [r for r in mine if r["way"] == "plain"]
-        for way in dict.fromkeys(r["way"] for r in mine):
-            these = [r for r in mine if r["way"] == way]
+        own_rows = [r for r in rows if r["set"] == label]
+        first = [r for r in own_rows if r["way"] == "plain"]
+        for way in dict.fromkeys(r["way"] for r in own_rows):
+            these = [r for r in own_rows if r["way"] == way]
             values, plain = ([r["improvement"] for r in part] for part in (these, first))
             gain = compared(values, plain)
             table.append({"set": label, "masks": way, "stems": sum(not math.isnan(v) for v in values), "SI-SDR improvement, mean": _over(values, np.mean),

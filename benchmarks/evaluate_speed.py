@@ -43,9 +43,9 @@ def make(folder, items, seconds, rate=44100):
             save(folder / "truth" / f"{item:03d}" / f"{name}.wav", stem, rate, clip="clamp")
             save(folder / "found" / f"{item:03d}" / f"{name}.wav", 0.9 * stem + 0.1 * mixture, rate, clip="clamp")
         notes = some_notes(random, seconds, 100)
-        heard = [note for note in notes if random.random() < 0.8] + some_notes(random, seconds, 20)
+        estimated = [note for note in notes if random.random() < 0.8] + some_notes(random, seconds, 20)
         write_midi(notes, folder / "truth" / f"{item:03d}.mid")
-        write_midi(heard, folder / "found" / f"{item:03d}.mid")
+        write_midi(estimated, folder / "found" / f"{item:03d}.mid")
 
 
 def timed(folder, *options):

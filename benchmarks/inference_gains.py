@@ -52,14 +52,14 @@ class Paired(nn.Module):
     "Windows wait until there are two, and are heard as one batch; only to measure: it hears all windows first."
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.heard = network, []
+        self.network, self.pending = network, []
 
     def prepare(self, magnitudes: list[torch.Tensor]) -> None:
         "Masks for windows of one size (1, bins, frames), two by two."
-        self.heard = [masks[None] for pair in zip(magnitudes[::2], magnitudes[1::2]) for masks in self.network(torch.cat(pair))]
+        self.pending = [masks[None] for pair in zip(magnitudes[::2], magnitudes[1::2]) for masks in self.network(torch.cat(pair))]
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
-        if self.heard: return self.heard.pop(0)
+        if self.pending: return self.pending.pop(0)
         return self.network(magnitude)
 
 

@@ -70,7 +70,7 @@ def report(result: dict, path: Path) -> None:
     "Write the table and print it."
     names = list(result["table"])
     lines = [["", *names], ["---"] + ["---:"]*len(names)]
-    lines += [[said, *(f"{result['table'][name][key]:,}" for name in names)] for key, said in ROWS.items()]
+    lines += [[label, *(f"{result['table'][name][key]:,}" for name in names)] for key, label in ROWS.items()]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     text = f"""# What is lost between notes and tokens
 

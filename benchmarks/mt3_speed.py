@@ -348,9 +348,9 @@ def _processor() -> str:
     "The processor's name, where the system tells it."
     try: lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError: return platform.processor()
-    said = {line.split(":", 1)[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
-    if "model name" not in said: return platform.machine()
-    return said["model name"] + (f", family {said['cpu family']} model {said['model']}" if "cpu family" in said else "")
+    cpu_info = {line.split(":", 1)[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    if "model name" not in cpu_info: return platform.machine()
+    return cpu_info["model name"] + (f", family {cpu_info['cpu family']} model {cpu_info['model']}" if "cpu family" in cpu_info else "")
 
 
 def rows_of(header: list[str], rows: list[list]) -> str:

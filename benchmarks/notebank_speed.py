@@ -113,9 +113,9 @@ def main():
     piece = PieceBank.from_music21([work for work in CLASSICAL_WORKS if "Lindenbaum" in work.title], progress=False)[0]
     parts = {name: part.notes.astype(np.float64) for name, part in zip(PROGRAMS, piece.parts, strict=True)}
     soundfont = given.soundfont or default_soundfont()
-    rows, said = measure(parts, soundfont, given.repeats)
+    rows, details = measure(parts, soundfont, given.repeats)
     about = dict(piece=f"{piece.composer}, {piece.work}", soundfont=Path(soundfont).name, sample_rate=f"{RATE} Hz", repeats=given.repeats,
-                 processor=f"{processor()}, one thread", **said)
+                 processor=f"{processor()}, one thread", **details)
     print(table(rows, about))
     if not given.out: return
     out = Path(given.out)

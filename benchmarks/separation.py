@@ -47,8 +47,8 @@ def score(model, items, label, given=False):
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
-        players = [name for name in stems if stems[name].any()] if given else None
-        found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=players).items()}
+        playing_names = [name for name in stems if stems[name].any()] if given else None
+        found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=playing_names).items()}
         estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}  # (1, samples)
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
         outside = {k: v for k, v in stems.items() if k not in inside}

@@ -107,9 +107,9 @@ def one(name, label, model):
 def processor() -> str:
     "The processor's name, where the system tells it."
     path = Path("/proc/cpuinfo")
-    said = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line) if path.exists() else {}
-    said = {name.strip(): value.strip() for name, value in said.items()}
-    return f"{said['model name']}, family {said['cpu family']} model {said['model']}" if "cpu family" in said else platform.machine()
+    cpu_info = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line) if path.exists() else {}
+    cpu_info = {name.strip(): value.strip() for name, value in cpu_info.items()}
+    return f"{cpu_info['model name']}, family {cpu_info['cpu family']} model {cpu_info['model']}" if "cpu family" in cpu_info else platform.machine()
 
 
 def main():

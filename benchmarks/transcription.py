@@ -220,13 +220,13 @@ def summary(answers: list[dict]) -> tuple[list[dict], list[dict]]:
     together, each = [], []
     groups = {}
     for answer in answers: groups.setdefault((answer["set"], answer["system"]), []).append(answer)
-    for (label, system), mine in groups.items():
-        truth, found = pooled(mine)
+    for (label, system), own_rows in groups.items():
+        truth, found = pooled(own_rows)
         all_notes = scores(dict(truth=truth, found=found, system=system))
-        head = {"set": label, "system": system, "items": len(mine)}
+        head = {"set": label, "system": system, "items": len(own_rows)}
         together.append(head | {"notes": len(truth), "found": len(found), "onset precision": all_notes["onset_precision"],
                                 "onset recall": all_notes["onset_recall"]} | {SHORT[key]: all_notes[key] for key in SHORT})
-        each.append(head | {f"{SHORT[key]}, {word}": _over([a["scores"][key] for a in mine], what)
+        each.append(head | {f"{SHORT[key]}, {word}": _over([a["scores"][key] for a in own_rows], what)
                             for key in ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1")
                             for word, what in (("mean", np.mean), ("median", np.median))})
     return together, each
@@ -241,13 +241,13 @@ def by_instrument(answers: list[dict], system: str) -> list[dict]:
     "A row per set and instrument, all notes together."
     table = []
     for label in dict.fromkeys(a["set"] for a in answers):
-        mine = [a for a in answers if (a["set"], a["system"]) == (label, system)]
-        rows = {row["instrument"]: row for row in note_scores_by_instrument(*pooled(mine), granularity=family)}
+        own_rows = [a for a in answers if (a["set"], a["system"]) == (label, system)]
+        rows = {row["instrument"]: row for row in note_scores_by_instrument(*pooled(own_rows), granularity=family)}
         for name in sorted(rows):
             row, of = rows[name], lambda notes: [note for note in notes if family(note.program) == name]
-            plays = [a for a in mine if of(a["truth"])]
+            plays = [a for a in own_rows if of(a["truth"])]
             alone = [note_scores_by_instrument(of(a["truth"]), of(a["found"]), granularity=family)[0] for a in plays]
-            invented = [note for a in mine if not of(a["truth"]) for note in of(a["found"])]
+            invented = [note for a in own_rows if not of(a["truth"]) for note in of(a["found"])]
             right = round(row["onset_recall"] * row["n_reference"]) if row["n_reference"] else 0
             table.append({"set": label, "instrument": name, "items": len(plays), "notes": row["n_reference"],
                           "onset precision": row["onset_precision"] if plays else math.nan, "onset recall": row["onset_recall"],
@@ -263,8 +263,8 @@ def costs(answers: list[dict]) -> list[dict]:
     groups = {}
     for answer in answers:
         if not math.isnan(answer["cpu"]): groups.setdefault(answer["system"], []).append(answer)
-    return [{"system": system, "seconds of sound": round(sum(a["seconds"] for a in mine)),
-             "CPU s per s": sum(a["cpu"] for a in mine) / sum(a["seconds"] for a in mine)} for system, mine in groups.items()]
+    return [{"system": system, "seconds of sound": round(sum(a["seconds"] for a in own_rows)),
+             "CPU s per s": sum(a["cpu"] for a in own_rows) / sum(a["seconds"] for a in own_rows)} for system, own_rows in groups.items()]
 
 
 def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_pitch: BasicPitch | None) -> list[dict]:
@@ -280,8 +280,8 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
     if basic_pitch: basic_pitch.prepare(items)
     for item in items:
         timed(item, INSTSEP, lambda: transcriber(item.mixture, RATE, progress=False))
-        players = [name for name, stem in item.stems.items() if stem.any()]
-        if set(players) <= set(TRIO): timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=players, progress=False))
+        playing_names = [name for name, stem in item.stems.items() if stem.any()]
+        if set(playing_names) <= set(TRIO): timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=playing_names, progress=False))
         timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
         if basic_pitch: answer(item, PITCH, *basic_pitch(item))
         answer(item, CODEC, through_tokens(item.notes, item.seconds))

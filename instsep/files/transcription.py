@@ -209,7 +209,7 @@ def transcribe_file(
     except OSError as error:
         reason = f"{error.strerror or error}; choose another output folder"
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
-    return Transcribed(written, {name: len(mine) for name, mine in notes.by_instrument().items()}, False)
+    return Transcribed(written, {name: len(own_notes) for name, own_notes in notes.by_instrument().items()}, False)
 
 # %% ../../nbs/reference/files/transcription.ipynb #dcf4edd7
 def load_transcriber(

@@ -216,11 +216,11 @@ def _write(
     codec: Codec, # the vocabulary
 ) -> tuple[list[int], list[int | None]]: # tokens; for each, the place it comes from, None for what has none
     "Write one segment: ties, the tie token, events with their shifts, the end. What is already said is not repeated."
-    ids, places, said = [], [], {}
+    ids, places, current = [], [], {}
     def say(kind, value, place=None):
         if kind in ("program", "velocity"):
-            if said.get(kind) == value or (kind, codec.programs) == ("program", "flat"): return
-            said[kind] = value
+            if current.get(kind) == value or (kind, codec.programs) == ("program", "flat"): return
+            current[kind] = value
         ids.append(codec.id(kind, value))
         places.append(place)
 
@@ -528,11 +528,11 @@ class Grammar:
         "Shifts that go forward; what ends only what sounds, and what begins only what does not."
         longest, limit = self.codec.max_shift_steps, math.inf if self.last_step is None else self.last_step
         first, _ = self.codec.ranges["shift"]
-        said = self.shift if self.last == "shift" else 0  # several of the longest shifts may follow one another
-        if said % longest == 0 and self.last not in ("program", "velocity"):
-            low, high = max(self.time - said, 0) + 1, min(longest, limit - said)
+        shifted = self.shift if self.last == "shift" else 0  # several of the longest shifts may follow one another
+        if shifted % longest == 0 and self.last not in ("program", "velocity"):
+            low, high = max(self.time - shifted, 0) + 1, min(longest, limit - shifted)
             if high >= low: allow[first + low:first + int(high) + 1] = True
-            elif longest <= limit - said: allow[first + longest] = True
+            elif longest <= limit - shifted: allow[first + longest] = True
         if self.last == "shift" and self.shift <= self.time: return
         here = self.sounding.get(self.program, ())
         allow[END] = self.last not in ("shift", "program", "velocity")
