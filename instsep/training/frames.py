@@ -287,7 +287,7 @@ def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | P
     "The same for a score-informed separator; with a configuration and nothing to start from, from scratch."
     if config and not init: return JointModule(config.at(22050), plan), "nothing"
     model = Separator.from_pretrained(init or "trio-informed").at(22050)
-    if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: is not told the notes; start from trio-informed")
+    if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: has no transcriber inside; start from trio-informed")
     if times > 1: model = widen(model, times)
     module = JointModule(model.config, plan)
     for separator in (module.model, module.ema): separator.load_state_dict(model.state_dict())

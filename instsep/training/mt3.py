@@ -43,10 +43,10 @@ from .separator import Interrupt, _ItemsFrom, _ignore_sigint
 # %% auto #0
 __all__ = ['SIZES', 'SEGMENT_FRAMES', 'LEAD_FRAMES', 'FREEZABLE', 'PRESETS', 'COLUMNS', 'config_of', 'resample_to_16_khz',
            'score_notes', 'TokenMixtures', 'collate', 'octaves_apart', 'WholePieces', 'octave_pieces', 'Shuffled',
-           'fixed_items', 'freeze', 'trainable', 'add_lora', 'merged', 'SparseMixtures', 'time_tokens_as_positions',
-           'event_times', 'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module', 'read_log', 'best_checkpoints',
-           'fit', 'best_network', 'save_network', 'SegmentCache', 'segment_scores', 'pretraining_data', 'octave_data',
-           'train_mt3', 'module_config', 'training_summary']
+           'fixed_items', 'freeze', 'trainable', 'add_lora', 'merged_network', 'SparseMixtures',
+           'time_tokens_as_positions', 'event_times', 'GuidedAttention', 'FrameHead', 'MT3TrainConfig', 'MT3Module',
+           'read_log', 'best_checkpoints', 'fit', 'best_network', 'save_network', 'SegmentCache', 'segment_scores',
+           'pretraining_data', 'octave_data', 'train_mt3', 'module_config', 'training_summary']
 
 # %% ../../nbs/reference/training/mt3.ipynb #99dbaf08
 SIZES = {
@@ -307,7 +307,7 @@ def add_lora(
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name peft uses
         return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2*rank, target_modules=["q", "k", "v", "o"]))
 
-def merged(
+def merged_network(
     network: nn.Module, # with adapters or without
 ) -> MT3: # a copy without, on the CPU, ready to transcribe
     "A network with its adapters merged into its weights, and without hooks."
@@ -544,7 +544,7 @@ class _CsvLog(Callback):
         if self.step != trainer.global_step: self.keep(trainer)  # ended by `patience`
 
 class _AfterStep(Interrupt):
-    "Ctrl-C is heard, and `_Log` acts on it when the step is complete."
+    "Ctrl-C is taken note of, and `_CsvLog` acts on it when the step is complete."
     def on_train_batch_end(self, trainer, *args): pass
 
 def read_log(
@@ -638,7 +638,7 @@ def best_network(
     "The network with the lowest validation loss of a run."
     checkpoint = torch.load(best_checkpoints(folder)[0], map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
-    return merged(module.network)
+    return merged_network(module.network)
 
 def save_network(
     network: MT3, # on the CPU
