@@ -550,6 +550,8 @@ def _evaluate(
     report: str = Option(None, "--report", metavar="FILE", help="Write a page (.html) to see and hear the errors."),
     heard: int = Option(5, "--heard", min=0, help="How many items the page has in sound, the worst first."),
     granularity: str = Option("full", "--granularity", help="What an instrument is: full, midi_class or flat."),
+    pedal: bool = Option(True, "--pedal/--no-pedal", "--sustain/--no-sustain",
+                         help="Notes of MIDI files sound on under the sustain pedal, or end with their keys."),
 ):
     """Compare stems and notes with the truth.
 
@@ -562,7 +564,7 @@ def _evaluate(
     instrument_of(granularity)  # a wrong name is said before the work begins
     from instsep.evaluation.report import aligned, evaluate_folders, write_csv, write_json
     from instsep.evaluation.page import write_evaluation_page
-    result = evaluate_folders(reference, estimate, granularity=granularity)
+    result = evaluate_folders(reference, estimate, granularity=granularity, sustain=pedal)
     for line in result.notices + result.failed: _print_error(line)
     for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")
     if json: write_json(result, json)

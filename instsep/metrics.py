@@ -7,10 +7,10 @@ __all__ = ['CEIL_DB', 'FLOOR_DB', 'NOT_STEMS', 'GRANULARITIES', 'sdr', 'si_sdr',
            'stem_scores', 'summarise', 'format_table', 'match_notes', 'note_scores', 'note_scores_by_instrument']
 
 # %% ../nbs/reference/metrics.ipynb #d7f873c3
-from typing import Callable, Hashable, Iterable
+from typing import Callable, Hashable, Iterable, Iterator
 import numpy as np
 from .core import InstsepError
-from .music.notes import Note, piano_roll
+from .music.notes import Note
 
 # %% ../nbs/reference/metrics.ipynb #07e210f8
 CEIL_DB, FLOOR_DB = 100.0, -100.0
@@ -191,13 +191,26 @@ def match_notes(
     theirs, pairs = _groups(estimate, key), []
     for group, ours in _groups(reference, key).items():  # notes of different keys never agree
         if group not in theirs: continue
-        intervals = [np.array([(notes[i].onset, notes[i].offset) for i in indices])
-                     for notes, indices in ((reference, ours), (estimate, theirs[group]))]
-        hertz = [np.full(len(part), 440.0) for part in intervals]  # one pitch in a group, whichever
-        found = match(intervals[0], hertz[0], intervals[1], hertz[1], onset_tolerance=onset_tolerance,
-                      offset_ratio=offset_ratio, offset_min_tolerance=offset_min_tolerance)
-        pairs += [(ours[i], theirs[group][j]) for i, j in found]
+        for ours, others in _neighbours(reference, ours, estimate, theirs[group], onset_tolerance + 0.001):
+            intervals = [np.array([(notes[i].onset, notes[i].offset) for i in indices])
+                         for notes, indices in ((reference, ours), (estimate, others))]
+            hertz = [np.full(len(part), 440.0) for part in intervals]  # one pitch in a group, whichever
+            found = match(intervals[0], hertz[0], intervals[1], hertz[1], onset_tolerance=onset_tolerance,
+                          offset_ratio=offset_ratio, offset_min_tolerance=offset_min_tolerance)
+            pairs += [(ours[i], others[j]) for i, j in found]
     return sorted(pairs)
+
+def _neighbours(reference, ours: list[int], estimate, theirs: list[int], reach: float) -> Iterator[tuple[list[int], list[int]]]:
+    "Two groups, or parts of them with more than `reach` between their onsets: a table of a million pairs is enough."
+    if len(ours) * len(theirs) <= 10 ** 6:
+        yield ours, theirs
+        return
+    onsets = np.array([*(reference[i].onset for i in ours), *(estimate[j].onset for j in theirs)])
+    order = np.argsort(onsets, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(onsets[order]) > reach) + 1):
+        part = np.sort(part).tolist()  # as they were
+        inside = [ours[k] for k in part if k < len(ours)], [theirs[k - len(ours)] for k in part if k >= len(ours)]
+        if all(inside): yield inside
 
 # %% ../nbs/reference/metrics.ipynb #9b4bc989
 def _precision_recall_f1(name: str, found: float, reference: float, estimate: float) -> dict[str, float]:
@@ -217,10 +230,19 @@ def _same_velocity(reference: list[Note], estimate: list[Note], pairs: list[tupl
     return int((np.abs(fit - ours) < tolerance).sum())
 
 def _frame_counts(reference: list[Note], estimate: list[Note], frame_rate: float) -> tuple[int, int, int]:
-    "Sounding cells of the piano roll: in both, in the reference, in the estimate."
-    seconds = max((note.offset for note in (*reference, *estimate)), default=0.0) + 1 / frame_rate
-    ours, theirs = (piano_roll(notes, frame_rate=frame_rate, seconds=seconds) > 0 for notes in (reference, estimate))
-    return int((ours & theirs).sum()), int(ours.sum()), int(theirs.sum())
+    "Sounding cells of the piano roll: in both, in the reference, in the estimate. No roll is made, which could be days long."
+    edges, changes = [], []
+    for side, notes in enumerate((reference, estimate)):
+        first = np.array([round(note.onset * frame_rate) for note in notes], dtype=np.int64)
+        last = np.maximum([round(note.offset * frame_rate) for note in notes], first + 1)
+        row = np.array([note.pitch << 48 for note in notes], dtype=np.int64)
+        edges += [row + first, row + last.astype(np.int64)]
+        changes += [np.repeat([[sign * (side == 0), sign * (side == 1)]], len(notes), axis=0) for sign in (1, -1)]
+    edges, changes = np.concatenate(edges), np.concatenate(changes)  # (edges,), (edges, 2)
+    order = np.argsort(edges)
+    sounding = np.cumsum(changes[order], axis=0)[:-1] > 0  # (edges - 1, 2): between an edge and the next
+    lengths = np.diff(edges[order])
+    return tuple(int(lengths[which].sum()) for which in (sounding.all(1), sounding[:, 0], sounding[:, 1]))
 
 # %% ../nbs/reference/metrics.ipynb #cf8697bc
 def note_scores(

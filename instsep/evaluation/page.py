@@ -17,7 +17,7 @@ from typing import Callable, Hashable, Iterable, Sequence
 import numpy as np
 from ..core import InstsepError, atomic_path
 from ..errors import count_errors, instrument_of, judge_notes
-from .report import STEM_MEASURES, Evaluation, Pair, _cells, _plain, _read, _read_notes
+from .report import STEM_MEASURES, Evaluation, Pair, _cells, _plain, _read
 from ..music.notes import Note, read_midi
 
 # %% ../../nbs/reference/evaluation/page.ipynb #4c371e66
@@ -536,7 +536,7 @@ def _evaluated_item(pair: Pair, evaluation: Evaluation, granularity) -> PageItem
     tables = {f"{pair.item}: stems (dB)": [{title: row[key] for key, title in names.items()} for row in rows],
               f"{pair.item}: notes by instrument and class": count_errors(errors) if errors else []}
     if not pair.midi: return PageItem(pair.item, tracks, tables=tables)
-    reference, estimate = map(_read_notes, pair.midi)
+    reference, estimate = (read_midi(path, sustain=evaluation.sustain, log=lambda line: None) for path in pair.midi)  # said already
     return PageItem(pair.item, tracks, estimate, reference, tables)
 
 def _sum_of(paths: Iterable[Path]) -> tuple[np.ndarray, int]:

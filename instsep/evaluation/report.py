@@ -19,7 +19,7 @@ import numpy as np
 from ..core import InstsepError, atomic_path
 from ..errors import CLASSES, count_errors, error_rows
 from ..metrics import NOT_STEMS, note_scores, stem_scores, summarise
-from ..music.notes import Note, read_midi
+from ..music.notes import read_midi
 
 # %% ../../nbs/reference/evaluation/report.ipynb #b7c0c231
 AUDIO = set(".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .m4a .aac".split())
@@ -130,6 +130,7 @@ class Evaluation:
     errors: list[dict] = field(default_factory=list)  # a row per note, as of `errors.error_rows`
     notices: list[str] = field(default_factory=list)  # what had no partner
     failed: list[str] = field(default_factory=list)  # what could not be scored, and why
+    sustain: bool = True  # whether notes sound on under the sustain pedal
 
     def tables(self) -> dict[str, list[dict]]:  # by title
         "The summary: stems, notes, errors by instrument."
@@ -145,16 +146,17 @@ def evaluate_folders(
     *,
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     workers: int = 2,  # threads
+    sustain: bool = True,  # notes of MIDI files sound on under the sustain pedal; False: as long as the keys are held
 ) -> Evaluation:
     "Score everything in one folder that has a partner in another."
     from concurrent.futures import ThreadPoolExecutor
     pairs, notices = match_folders(reference, estimate)
-    result = Evaluation([], notices=notices)
+    result = Evaluation([], notices=notices, sustain=sustain)
     def scored(score, pair):
         try: return score(pair)
         except InstsepError as error: return error
     def notes_of(pair: Pair) -> tuple[dict, list[dict]]:
-        ours, theirs = map(_read_notes, pair.midi)
+        ours, theirs = (read_midi(path, sustain=sustain, log=notices.append) for path in pair.midi)
         return (dict(item=pair.item, **note_scores(ours, theirs, granularity=granularity)),
                 error_rows(ours, theirs, granularity=granularity, item=pair.item))
     with ThreadPoolExecutor(workers) as pool:
@@ -173,10 +175,6 @@ def evaluate_folders(
     return result
 
 # %% ../../nbs/reference/evaluation/report.ipynb #6b3d19d5
-def _read_notes(path: Path) -> list[Note]:
-    "The notes of a MIDI file; a file without notes is a transcription of silence."
-    return read_midi(path)
-
 def _read(path: Path, like: tuple[np.ndarray, int] | None = None) -> tuple[np.ndarray, int, str]:
     "A recording (channels, samples), its rate, and what was done to make it fit another one."
     from instsep.sound.audio import load

@@ -12,8 +12,9 @@ import math
 import re
 import warnings
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -83,31 +84,33 @@ PROGRAM_NAMES = (  # General MIDI, programs 0 to 127
 # %% ../../nbs/reference/music/notes.ipynb #542b038f
 def read_midi_tracks(
     path: str | Path,  # a MIDI file
+    *,
+    sustain: bool = True,  # notes sound on under the sustain pedal; False: as long as the keys are held
+    log: Callable[[str], None] | None = None,  # gets a line if something of the file was skipped or mended; None: a warning
 ) -> list[tuple[str, list[Note]]]:  # (name, notes sorted by onset) of each instrument of each track
     "Read a MIDI file track by track; notes without length are left out, and so are tracks without notes."
-    import pretty_midi
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # "tempo changes outside track 0": read all the same
-            midi = pretty_midi.PrettyMIDI(str(path))
-    except FileNotFoundError: raise InstsepError(f'{path}: no such file') from None
-    except Exception as error:  # the parsers raise whatever they meet
-        raise InstsepError(f'{path}: not a readable MIDI file ({type(error).__name__}: {error})') from error
+    from instsep.music.midi import read_parts
+    parts, said = read_parts(path, sustain=sustain)
+    if said: (log or _warn)(said)
     tracks = []
-    for instrument in midi.instruments:
-        program, is_drum = int(instrument.program), instrument.is_drum
-        notes = [Note(float(note.start), float(note.end), int(note.pitch), int(note.velocity), program, is_drum)
-                 for note in instrument.notes if 0 <= note.start < note.end]
-        name = instrument.name.strip() or ('Drums' if is_drum else PROGRAM_NAMES[program])
-        if notes: tracks.append((name, sorted(notes)))
+    for part in parts:
+        notes = [Note(onset, offset, int(pitch), int(velocity), part.program, part.is_drum)
+                 for onset, offset, pitch, velocity in part.notes.tolist()]
+        tracks.append((part.name or ('Drums' if part.is_drum else PROGRAM_NAMES[part.program]), notes))
     return tracks
+
+def _warn(line: str) -> None: warnings.warn(line, stacklevel=4)
 
 # %% ../../nbs/reference/music/notes.ipynb #e0c3d1bb
 def read_midi(
     path: str | Path,  # a MIDI file
+    *,
+    sustain: bool = True,  # notes sound on under the sustain pedal; False: as long as the keys are held
+    log: Callable[[str], None] | None = None,  # gets a line if something of the file was skipped or mended; None: a warning
 ) -> list[Note]:  # all notes, sorted by onset
-    "Read the notes of a MIDI file; `InstsepError` where it is missing or broken."
-    return sorted(note for _, notes in read_midi_tracks(path) for note in notes)
+    "Read the notes of a MIDI file; `InstsepError` where it is missing or no MIDI file."
+    notes = [note for _, notes in read_midi_tracks(path, sustain=sustain, log=log) for note in notes]
+    return sorted(notes, key=attrgetter('onset', 'offset', 'pitch', 'velocity', 'program', 'is_drum'))
 
 # %% ../../nbs/reference/music/notes.ipynb #b94b14c3
 def without_overlaps(
@@ -143,7 +146,7 @@ def write_midi(
     notes, names = without_overlaps(notes), track_names or {}
     if not notes: raise InstsepError(f'{path}: no notes to write')
     microseconds = round(60e6 / quarters_per_minute) + 1e-3  # MIDI stores whole ones, and pretty_midi rounds down
-    midi = pretty_midi.PrettyMIDI(resolution=TICKS_PER_QUARTER, initial_tempo=60e6 / microseconds)
+    midi = pretty_midi.PrettyMIDI(resolution=TICKS_PER_QUARTER, initial_tempo=60e6 / microseconds, charset='utf-8')
     tick = microseconds / 1e6 / TICKS_PER_QUARTER  # seconds
     for program, is_drum in sorted({(note.program, note.is_drum) for note in notes}):
         name = names.get((program, is_drum), 'Drums' if is_drum else PROGRAM_NAMES[program])
