@@ -234,11 +234,14 @@ class Transcription(list):
         confidence: Sequence[float] = (),  # of each note: probability that it begins there, of that instrument and pitch; none: not known
         counts: tuple | None = None,  # `tokens.Counts`, of a network that writes tokens: those that made no sense
         names: dict[tuple[int, bool], str] | None = None,  # (program, is_drum) -> what to call it
+        cents: Sequence[float] | None = None,  # of each note: how far above its key it sounds; None: nobody has measured
     ):
         order = sorted(range(len(notes)), key=lambda index: notes[index])
         super().__init__(notes[index] for index in order)
         if len(confidence) not in (0, len(notes)): raise InstsepError(f"{len(confidence)} confidences for {len(notes)} notes; give one for each")
         self.confidence = np.array([confidence[index] if len(confidence) else np.nan for index in order], float)  # (notes,)
+        if cents is not None and len(cents) != len(notes): raise InstsepError(f"{len(cents)} cents for {len(notes)} notes; give one for each")
+        self.cents = None if cents is None else np.array([cents[index] for index in order], float)  # (notes,)
         self.counts = counts
         self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])
                       for key in sorted({(note.program, note.is_drum) for note in notes})}
@@ -248,3 +251,10 @@ class Transcription(list):
         groups = {}
         for note in self: groups.setdefault(self.names[note.program, note.is_drum], []).append(note)
         return groups
+
+    def cents_of(self,
+        name: str,  # of an instrument
+    ) -> np.ndarray | None:  # (notes,), in the order of `by_instrument`; None: nobody has measured
+        "How far above their keys an instrument's notes sound."
+        if self.cents is None: return None
+        return self.cents[[self.names[note.program, note.is_drum] == name for note in self]]
