@@ -32,7 +32,7 @@ __all__ = ['INSTRUMENTS', 'TRIO', 'ROOMS', 'DEFAULT_AUGMENTATION', 'STRONG_AUGME
 # %% ../nbs/02_synthetic_data.ipynb #3d888a2b
 @dataclass(frozen=True)
 class Instrument:
-    "What a mixture has to know of an instrument."
+    "What a mixture needs of an instrument: programs, range, polyphony."
     name: str
     programs: tuple[int, ...]   # General MIDI programs, counted from 0
     low: int                    # lowest MIDI pitch
