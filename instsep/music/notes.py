@@ -90,8 +90,8 @@ def read_midi_tracks(
 ) -> list[tuple[str, list[Note]]]:  # (name, notes sorted by onset) of each instrument of each track
     "Read a MIDI file track by track; notes without length are left out, and so are tracks without notes."
     from instsep.music.midi import read_parts
-    parts, said = read_parts(path, sustain=sustain)
-    if said: (log or _warn)(said)
+    parts, notice = read_parts(path, sustain=sustain)
+    if notice: (log or _warn)(notice)
     tracks = []
     for part in parts:
         notes = [Note(onset, offset, int(pitch), int(velocity), part.program, part.is_drum)
