@@ -254,11 +254,16 @@ def _pieces(
 def _chosen(text: str | None) -> list[str]:
     "Instruments by name; all that are known if none is named."
     from instsep.mixtures import INSTRUMENTS
-    names = _names(text) or list(INSTRUMENTS)
-    for name in names:
-        if name not in INSTRUMENTS:
-            raise InstsepError(f"instrument {name!r} is not known; there are {', '.join(INSTRUMENTS)}")
-    return names
+    chosen = []
+    for name in _names(text) or INSTRUMENTS:
+        if name in INSTRUMENTS: found = [name]
+        else:
+            from instsep.music.notes import instrument_programs
+            programs = set(instrument_programs(name))
+            found = [known for known, instrument in INSTRUMENTS.items() if programs & set(instrument.programs)]
+        if not found: raise InstsepError(f"instrument {name!r} is none of those that can be recorded; there are {', '.join(INSTRUMENTS)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
 
 def _from_soundfont(soundfont, names: list[str], sample_rate: int, step: int, velocities: tuple[int, ...]):
     from instsep.mixtures import INSTRUMENTS

@@ -567,7 +567,7 @@ class InstrumentMask:
         self.forbidden = torch.zeros(num_embeddings, dtype=torch.bool)
         known = codec.program_list if codec.program_list is not None else range(128)
         for program in known: self.forbidden[codec.id("program", program)] = program not in allowed
-        drums = DRUMS in (str(name).lower() for name in instruments)
+        drums = any(not instrument_programs(name) for name in instruments)
         if not drums and self.forbidden[[codec.id("program", program) for program in known]].all():
             raise InstsepError(f"this network does not write {', '.join(map(str, instruments))}; "
                                f"it knows the programs {', '.join(map(str, known))}")

@@ -153,8 +153,8 @@ def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list
     wanted, kinds = set(instrument_programs(instrument)), []
     for name in known:
         try: kinds.append(set(instrument_programs(name)))
-        except InstsepError: kinds.append(set())  # a name of the user's own
-    return [k for k, kind in enumerate(kinds) if wanted & kind]
+        except InstsepError: kinds.append(None)  # a name of the user's own
+    return [k for k, kind in enumerate(kinds) if kind is not None and (wanted & kind or wanted == kind)]  # drums have no programs
 
 
 class Separator(nn.Module):

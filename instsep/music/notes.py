@@ -8,13 +8,16 @@ __all__ = ['PROGRAM_NAMES', 'TICKS_PER_QUARTER', 'FAMILIES', 'DRUMS', 'Note', 'n
            'instrument_programs', 'Transcription']
 
 # %% ../../nbs/reference/music/notes.ipynb #652f8f00
+import difflib
 import math
 import re
+import unicodedata
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -211,20 +214,120 @@ FAMILIES = ('piano', 'chromatic percussion', 'organ', 'guitar', 'bass', 'strings
             'synth lead', 'synth pad', 'synth effects', 'ethnic', 'percussive', 'sound effects')  # 8 programs each
 DRUMS = 'drums'
 
+_OTHER_NAMES = """
+drums: drum, drum kit, drum set, percussion, schlagzeug, trommel, trommeln, batterie, perkussion, batteria, percussioni, batería, percusión, tambores
+piano: keys, keyboard, grand piano, upright piano, pianoforte, fortepiano, pianino, klavier, flügel, fluegel, teclado, teclados, tastiera
+4,5: electric piano, e piano, rhodes, fender rhodes, wurlitzer, elektrisches klavier, piano électrique, piano elettrico, piano eléctrico
+6: cembalo, spinet, virginal, clavecin, clavicembalo, clavicémbalo
+9: campanelli, jeu de timbres, orchestra bells
+10: musical box, spieluhr, boîte à musique, caja de música
+11: vibes, vibraphon, vibrafono, vibráfono
+12: marimbaphon, marimbaphone
+13: xylophon, xilofono, xilófono
+14: chimes, röhrenglocken, roehrenglocken, cloches tubulaires, campane tubolari, campanas tubulares
+15: hackbrett, hammered dulcimer, cimbalom, santur, santoor
+organ: orgel, orgue, organo, órgano
+16: hammond, hammond organ, hammondorgel
+19: pipe organ, kirchenorgel, pfeifenorgel, orgue d'église
+20: harmonium, pump organ
+21: piano accordion, akkordeon, accordéon, fisarmonica, acordeón, ziehharmonika
+22: mouth organ, blues harp, mundharmonika, armonica, armónica
+23: bandoneon, bandoneón
+guitar: gitarre, guitare, chitarra, guitarra
+24: classical guitar, spanish guitar, nylon guitar, konzertgitarre, guitare classique, chitarra classica, guitarra clásica, guitarra española, ukulele
+25: western guitar, folk guitar, westerngitarre, mandolin, mandoline, mandolino, mandolina
+24,25: acoustic guitar, akustikgitarre, guitare acoustique, chitarra acustica, guitarra acústica
+27,26,28,29,30: e guitar, e gitarre, egitarre, elektrogitarre, elektrische gitarre, guitare électrique, chitarra elettrica, guitarra eléctrica
+33,34,35,36,37: bass guitar, e bass, ebass, bassgitarre, elektrobass, guitare basse, basse électrique, basso elettrico, bajo eléctrico
+43,32: double bass, upright bass, string bass, kontrabass, contrebasse, contrabbasso, contrabajo
+40: violine, geige, violon, violino, violín
+41: bratsche
+42: violoncello, violoncelle, violoncelo, violonchelo, chelo
+46: harfe, harpe, arpa
+47: kettledrum, kettle drum, pauke, pauken, timpano
+48,49: string section, string orchestra, streicher, streichorchester
+52,53,54: chor, chorus, choeur, coro
+53,52,54: vocals, vocal, singer, singing, stimme, gesang, sänger, saenger, voix, voce, voz, canto
+56: trompete, trompette, tromba, trompeta, cornet, kornett, flugelhorn, flügelhorn, fluegelhorn
+57: posaune, trombón
+58: euphonium, sousaphone, sousaphon
+60: waldhorn, cor d'harmonie, corno francese, trompa
+69: cor anglais, englischhorn, corno inglese, corno inglés
+brass: blechbläser, blechblaeser, cuivres, ottoni
+65,66,64,67: saxophone, saxophon, saxofon, saxo, sassofono, saxofón
+64: soprano saxophone, sopransaxophon, saxophone soprano
+65: alto saxophone, altsaxophon, saxophone alto, sassofono contralto, saxofón alto
+66: tenor saxophone, tenorsaxophon, saxophone ténor, sassofono tenore, saxofón tenor
+67: baritone saxophone, bari sax, baritonsaxophon, saxophone baryton, sassofono baritono, saxofón barítono
+68: hautbois
+70: fagott, basson, fagotto, fagot, contrabassoon, double bassoon, kontrafagott
+71: bass clarinet, klarinette, bassklarinette, clarinette, clarinette basse, clarinetto, clarinetto basso, clarinete, clarinete bajo
+68,69,70,71,72,73,74,64,65,66,67: woodwind, woodwinds, winds, holzbläser, holzblaeser, bois, legni
+72: piccolo flute, piccoloflöte, piccolofloete, ottavino, flautín
+73: concert flute, transverse flute, flöte, floete, querflöte, querfloete, flûte, flûte traversière, flauto, flauto traverso, flauta, flauta travesera
+74: blockflöte, blockfloete, flûte à bec, flauto dolce, flauta dulce
+75: pan pipes, panpipe, panflöte, panfloete, flûte de pan, flauto di pan, flauta de pan
+78: tin whistle, penny whistle
+80,81,82,83,84,85,86,87,88,89,90,91,92,93,94,95: synth, synthesizer, synthesiser, synthétiseur, sintetizzatore, sintetizador
+109: dudelsack, cornemuse, cornamusa, gaita
+114: steelpan, steel pan, steel drum
+"""
+
+
+# %% ../../nbs/reference/music/notes.ipynb #6d0f2a71
+def _plain_name(text: str) -> str:
+    "Flügel, E-Guitar, cor_anglais -> flugel, e guitar, cor anglais"
+    letters = unicodedata.normalize('NFKD', text.casefold().replace('œ', 'oe'))
+    return ' '.join(re.findall(r'[^\W_]+', ''.join(letter for letter in letters if not unicodedata.combining(letter))))
+
+@cache
+def _names_of_programs() -> dict[str, tuple[int, ...]]:  # without spaces
+    "Every whole name, and the programs it stands for."
+    families = {name: tuple(range(8 * k, 8 * k + 8)) for k, name in enumerate(FAMILIES)}
+    programs = {name: (program,) for program, name in reversed([*enumerate(PROGRAM_NAMES)])}
+    others = {}
+    for line in _OTHER_NAMES.strip().splitlines():
+        who, names = line.split(': ')
+        meant = () if who == DRUMS else families[who] if who in families else tuple(map(int, who.split(',')))
+        others |= dict.fromkeys(names.split(', '), meant)
+    known = others | programs | families | {DRUMS: ()}
+    return {_plain_name(name).replace(' ', ''): meant for name, meant in known.items()}
+
+def _spellings(name: str) -> Iterator[str]:
+    "A plain name, then without what does not matter: which of several, its key, its plural."
+    yield name
+    alone = re.sub(r'^(solo|1st|2nd|3rd|first|second|third|bb|eb) | (\d+|i|ii|iii|iv|in [a-g](b| flat| sharp)?)$', '', name)
+    yield alone
+    for plural, singular in (('s', ''), ('es', ''), ('n', ''), ('en', ''), ('e', ''), ('i', 'o'), ('e', 'a')):
+        if alone.endswith(plural): yield alone.removesuffix(plural) + singular
+
+def _programs_of_name(text: str) -> tuple[int, ...] | None:
+    "The programs of a whole name, in any spelling; None if there is none."
+    known = _names_of_programs()
+    return next((known[name] for name in (name.replace(' ', '') for name in _spellings(_plain_name(text))) if name in known), None)
+
 def instrument_programs(
-    instrument: str | int,  # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums" or a program from 0 to 127
+    instrument: str | int,  # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums", "e-guitar" or a program from 0 to 127
 ) -> tuple[int, ...]:  # programs, the most usual first; none for drums
     "The General MIDI programs that a name stands for. `InstsepError` where there is none."
-    name = str(instrument).strip().lower()
-    if name == DRUMS: return ()
-    if name.isdigit() and int(name) < 128: return (int(name),)
-    if name in FAMILIES: return tuple(range(8 * FAMILIES.index(name), 8 * FAMILIES.index(name) + 8))
-    names = [full.lower() for full in PROGRAM_NAMES]
-    exact = [program for program, full in enumerate(names) if full == name]
-    by_word = [program for program, full in enumerate(names) if name and re.search(rf'\b{re.escape(name)}\b', full)]
-    if not by_word: raise InstsepError(f'instrument {instrument!r} is not known; use a General MIDI name or number, '
-                                       f"{DRUMS}, or one of {', '.join(FAMILIES)}")
-    return tuple(exact or by_word)
+    text = str(instrument).strip()
+    if text.isascii() and text.isdigit() and int(text) < 128: return (int(text),)
+    found = _programs_of_name(text)
+    if found is not None: return found
+    words = [f' {_plain_name(name)} ' for name in PROGRAM_NAMES]
+    for name in _spellings(_plain_name(text)):
+        by_word = tuple(program for program, full in enumerate(words) if len(name) > 1 and f' {name} ' in full)
+        if by_word: return by_word
+    raise InstsepError(f'instrument {instrument!r} is not known; {_suggestion(text)}use a General MIDI name or number, '
+                       f"{DRUMS}, or one of {', '.join(FAMILIES)}")
+
+def _suggestion(text: str) -> str:
+    "did you mean clarinet? Or nothing."
+    words = {word for name in PROGRAM_NAMES for word in re.findall('[a-z]{4,}', name.lower())} - {'acoustic', 'electric', 'synth', 'lead'}
+    others = [name for line in _OTHER_NAMES.strip().splitlines() for name in line.split(': ')[1].split(', ')]
+    names = {_plain_name(name): name for name in (*others, *map(str.lower, PROGRAM_NAMES), *words, *FAMILIES, DRUMS)}
+    close = difflib.get_close_matches(_plain_name(text), sorted(names), 3, 0.75)
+    return f'did you mean {" or ".join(names[name] for name in close)}? Else ' if close else ''
 
 # %% ../../nbs/reference/music/notes.ipynb #48d4ebe7
 class Transcription(list):

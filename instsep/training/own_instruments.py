@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ..core import InstsepError, atomic_path
 from ..mixtures import INSTRUMENTS, Instrument, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank, record_folder, record_soundfont
-from ..music.notes import PROGRAM_NAMES
+from ..music.notes import FAMILIES as GM_FAMILIES, PROGRAM_NAMES, _programs_of_name
 
 # %% auto #0
 __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'SHARED_CORRELATION', 'RECORDING', 'VARIATIONS',
@@ -88,12 +88,23 @@ def find_instrument(
     if slug in REGISTRY: return INSTRUMENTS[slug]
     if slug in PROGRAMS: return _from_programs(slug, [PROGRAMS[slug]])
     if slug in FAMILIES: return _from_programs(slug, FAMILIES[slug])
+    if programs := _programs_of_name(name): return _from_other_name(slug, programs)  # such as klarinette, or violins
     known = [*REGISTRY, *FAMILIES, *PROGRAMS]
     close = difflib.get_close_matches(slug, known, 5, 0.55)
     close += [other for other in known if slug and slug in other.split("-")]
     hint = f"did you mean {', '.join(dict.fromkeys(close))}?" if close else "--list-instruments shows them all"
     raise InstsepError(f"instrument {name!r} is not known; {hint}")
 
+
+def _from_other_name(slug: str, programs: tuple[int, ...]) -> Instrument:
+    "The instrument of these programs, called by the name that is known; else by the one that was given."
+    same, whole = set(programs), tuple(range(programs[0], programs[0] + 8))
+    if programs == whole and GM_FAMILIES[programs[0] // 8] in REGISTRY: return INSTRUMENTS[GM_FAMILIES[programs[0] // 8]]
+    for name, instrument in INSTRUMENTS.items():
+        if set(instrument.programs) == same or 1 < len(same) <= 8 and programs[0] in instrument.programs and set(instrument.programs) < same: return instrument
+    for name, family in FAMILIES.items():
+        if set(family) == same: return _from_programs(name, family)
+    return _from_programs(slug if len(same) > 1 else _slug(PROGRAM_NAMES[programs[0]]), programs)
 
 def choose_instruments(names) -> list[Instrument]:
     "Instruments by name, each once; a family is without those of its members that are named beside it."
