@@ -32,8 +32,8 @@ IDENTIFIERS = {  # the project's own: the field's
     "HEARD": "SEEN_SOUNDFONT", "UNHEARD": "HELD_OUT_SOUNDFONT", "luck": "p_value", "crowd": "polyphony", "deaf": "", "wants_spectrum": "spectrum_bins"}
 PHRASES = {  # regular expressions
     r"strangers?": "out-of-set instruments", r"guests?": "out-of-set instruments", r"(un)?heard (soundfonts?|pieces?)": "seen in training, held-out",
-    r"(not |never |has |have |nobody has |no model has )heard": "seen in training, held-out", r"told (who|the notes|nothing|apart from)|(is|are|be|was) told|not told": "given, conditioned on, score-informed",
-    r"doubt(s|ed)?": "residual attenuation", r"one player": "merged into a monophonic part", r"solo": "monophonic", r"knife": "cut by the excerpt's edge",
+    r"(not |never |has |have |nobody has |no model has )heard": "seen in training, held-out", r"told (who|the notes|nothing|apart from)|(is|are|be|was|not) told(?! (apart|from|in))": "given, conditioned on, score-informed",
+    r"doubt(s|ed)?": "residual attenuation", r"one player": "merged into a monophonic part", r"knife": "cut by the excerpt's edge",
     r"luck": "chance, p-value", r"crowds?": "polyphony", r"deaf": "detects (almost) nothing", r"(network|transcriber|separator|model|it) (says?|said|hears?|listens?)": "outputs, detects, reads"}
 
 

@@ -30,7 +30,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:  # the number, and where t
 
 def _stepped_over(data: bytes, at: int, status: int) -> int:
     "Where the next event begins, after a message that says nothing about notes."
-    if status in (0xF0, 0xF7):  # as long as it says
+    if status in (0xF0, 0xF7):  # as long as its length field
         length, at = _number(data, at)
         at += length
     elif status < 0xF8: at += {0xF1: 1, 0xF2: 2, 0xF3: 1}.get(status, 0)  # do not belong into files

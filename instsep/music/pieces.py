@@ -24,7 +24,7 @@ from .notes import Note, notes_to_array, read_midi_tracks
 # %% ../../nbs/reference/music/pieces.ipynb #d7b79468
 @dataclass
 class PiecePart:
-    "What one player or one staff plays."
+    "The notes of one instrument or one staff."
     name: str  # as the score calls it: "Violin I", "Alto"
     notes: np.ndarray  # float32 (notes, 4): onset in seconds, offset in seconds, pitch, velocity; sorted by onset
 

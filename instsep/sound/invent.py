@@ -138,7 +138,7 @@ def bowed_string(pitch: float, velocity: int, seconds: float, rate: int, body, p
     f = _partials(f0, 0.0, rate)  # the bow locks the partials to their harmonics
     k = np.arange(1, len(f) + 1)
     hill = p["hill"] * np.exp(-0.5 * (np.log2(f / p["hill_at"]) / 0.6) ** 2)  # dB: what the bridge prefers
-    radiated = 10 ** (hill / 20) / np.sqrt(1 + (p["air_mode"] / f) ** 4)       # a small box is deaf to what is below its lowest mode
+    radiated = 10 ** (hill / 20) / np.sqrt(1 + (p["air_mode"] / f) ** 4)       # a small box does not radiate below its lowest mode
     amplitude = radiated * body(f) / k ** (p["rolloff"] * (80 / velocity) ** 0.3) * np.exp(rng.normal(0, 0.2, len(f)))
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     cents = p["vibrato"] * rng.uniform(0.6, 1.0)

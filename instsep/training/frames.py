@@ -116,7 +116,7 @@ def corrupt_notes(
 
 
 class JointModule(SeparatorModule):
-    "A `NoteInformedRNN` whose separator and transcriber learn together; optimizer, schedule and averaged weights are the separator's."
+    "A `NoteInformedRNN` whose separator and transcriber are trained jointly; optimizer, schedule and averaged weights are the separator's."
     def __init__(
         self,
         config: SeparatorConfig,
@@ -268,7 +268,7 @@ def train_frames(
 
 
 def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[FramesModule, str]:
-    "A transcriber with its first weights, and whose they are."
+    "A transcriber with its first weights, and where these come from."
     known = FrameModel.from_pretrained(init) if is_frames(init or "trio") else None
     if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
     if not known and not config:

@@ -233,7 +233,7 @@ class Interrupt(Callback):
     def __init__(self): self.asked = False
 
     def on_train_start(self, trainer, module):
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: return  # a script's background job: it was made deaf
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: return  # a script's background job: it ignores the signal
         try: signal.signal(signal.SIGINT, self._ask)  # Lightning puts the old one back in the end
         except ValueError: pass                       # not the main thread: then nobody presses Ctrl-C
 
