@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ', 'EMPTY', 'PITCHES', 'FRONT_ENDS',
-           'KUNATO_NAMES', 'KUNATO_COPIES', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features', 'FrontEnd',
-           'MT3Config', 'fixed_positions', 'Attention', 'FeedForward', 'EncoderLayer', 'DecoderLayer', 'MT3',
-           'KeyValueCache', 'IncrementalDecoder', 'generate', 'load_mt3', 'InstrumentMask', 'GrammarMask',
-           'Transcriber']
+           'KUNATO_NAMES', 'KUNATO_COPIES', 'REPEAT_SECONDS', 'mel_matrix', 'magnitudes', 'log_mel', 'segment_features',
+           'FrontEnd', 'MT3Config', 'fixed_positions', 'positions_at', 'Attention', 'FeedForward', 'EncoderLayer',
+           'DecoderLayer', 'MT3', 'KeyValueCache', 'IncrementalDecoder', 'generate', 'load_mt3', 'InstrumentMask',
+           'GrammarMask', 'Transcriber']
 
 # %% ../nbs/04_mt3.ipynb #f74c806a
 import json
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,10 +92,14 @@ class FrontEnd:
     hop: int  # samples from one frame to the next
     num_features: int  # of a frame
     segment_frames: int  # frames in a segment
-    lead_frames: int  # frames before a training segment, so that what rings on into it is heard
+    lead_frames: int  # frames before a training segment, so that what rings on into it sounds
+    context_frames: int = 0  # frames before and after a segment that are read with it, and not transcribed
 
     @property
     def frame_rate(self) -> float: return self.sample_rate/self.hop  # frames per second
+
+    @property
+    def input_frames(self) -> int: return self.segment_frames + 2*self.context_frames  # that the network reads at once
 
     @property
     def segment_samples(self) -> int: return self.segment_frames*self.hop
@@ -109,7 +113,7 @@ class FrontEnd:
 
 FRONT_ENDS = {  # what each of them is, but for its width
     "logmel": dict(sample_rate=SAMPLE_RATE, hop=HOP, segment_frames=256, lead_frames=119),  # 2.048 s, 0.952 s before
-    "posteriors": dict(sample_rate=22050, hop=512, segment_frames=89, lead_frames=40),  # 2.067 s, 0.929 s before
+    "posteriors": dict(sample_rate=22050, hop=512, segment_frames=88, lead_frames=40, context_frames=8),  # 2.043 s
 }
 
 # %% ../nbs/04_mt3.ipynb #270e733f
@@ -129,8 +133,9 @@ class MT3Config(PretrainedConfig):
         vocab_size: int = 1536, # rows of the token table
         dropout_rate: float = 0.1, # while training
         layer_norm_epsilon: float = 1e-6, # keeps the norm from dividing by zero
-        positions: str = "magenta", # which table of positions: "magenta" or "kunato"
+        positions: str = "magenta", # which table of positions: "magenta", "kunato" or "segment"
         max_positions: int = 2048, # its length
+        frame_positions: str | None = None, # the table of the encoder, if it has one of its own
         segment_frames: int | None = None, # frames in a segment; None: those of the front end
         steps_per_second: int = 100, # of the vocabulary
         velocity_bins: int = 1, # of the vocabulary
@@ -141,6 +146,7 @@ class MT3Config(PretrainedConfig):
         pitch_range: tuple[int, int] = (0, 127), # of the vocabulary: lowest and highest pitch
         drums: bool = True, # of the vocabulary
         event_order: str = "time", # of the vocabulary: "time" or "step"
+        context_frames: int | None = None, # frames read before and after a segment; None: those of the front end
         front_end: str = "logmel", # what is read: "logmel" or "posteriors"
         transcriber: str = "trio-notes", # of the posteriors: the frame-wise model that gives them
         instruments: tuple[str, ...] = ("clarinet", "guitar", "piano"), # of the posteriors: its instruments
@@ -149,8 +155,9 @@ class MT3Config(PretrainedConfig):
         values = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
         if front_end not in FRONT_ENDS:
             raise InstsepError(f"front_end is one of {', '.join(FRONT_ENDS)}, not {front_end!r}")
-        if num_mels is None: values["num_mels"] = NUM_MELS if front_end == "logmel" else 2*len(instruments)*PITCHES
+        if num_mels is None: values["num_mels"] = NUM_MELS if front_end == "logmel" else 3*len(instruments)*PITCHES
         if segment_frames is None: values["segment_frames"] = FRONT_ENDS[front_end]["segment_frames"]
+        if context_frames is None: values["context_frames"] = FRONT_ENDS[front_end].get("context_frames", 0)
         for name, value in values.items():  # JSON knows no tuples
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
         fixed = dict(is_encoder_decoder=True, tie_word_embeddings=False, pad_token_id=PAD, eos_token_id=END,
@@ -165,20 +172,31 @@ class MT3Config(PretrainedConfig):
     @property
     def frontend(self) -> FrontEnd:
         "What the network reads."
-        sizes = dict(num_features=self.num_mels, segment_frames=self.segment_frames)
+        sizes = dict(num_features=self.num_mels, segment_frames=self.segment_frames, context_frames=self.context_frames)
         return FrontEnd(self.front_end, **FRONT_ENDS[self.front_end] | sizes)
 
 # %% ../nbs/04_mt3.ipynb #d2ff0007
 def fixed_positions(
     length: int, # how many positions
     d_model: int, # width of the network
-    table: str = "magenta", # exponents i/(d/2 - 1) as in magenta/mt3, or i/(d/2) as in the "kunato" port
+    table: str = "magenta", # exponents i/(d/2 - 1) as in magenta/mt3, or i/(d/2) as in the "kunato" port; or "segment"
 ) -> torch.Tensor: # float32 (length, d_model): sines, then cosines
-    "The waves that tell positions apart, from one radian a step down to 1/10000."
-    if table not in ("magenta", "kunato"): raise InstsepError(f"positions are 'magenta' or 'kunato', not {table!r}")
+    """The waves that tell positions apart, from one radian a step down to 1/10000. Of the table "segment", made for some
+    hundred frames, from two radians down to 1/50: neighbours differ more."""
+    return positions_at(torch.arange(length), d_model, table)
+
+def positions_at(
+    places: torch.Tensor, # (n,), in steps; they need not be whole
+    d_model: int, # width of the network
+    table: str = "magenta", # as for `fixed_positions`
+) -> torch.Tensor: # float32 (n, d_model)
+    "Rows of a table of positions, between its steps, too."
+    if table not in ("magenta", "kunato", "segment"):
+        raise InstsepError(f"positions are 'magenta', 'kunato' or 'segment', not {table!r}")
     half = d_model//2
-    exponents = torch.arange(half, dtype=torch.float64)/(half - (table == "magenta"))
-    angles = torch.arange(length, dtype=torch.float64)[:, None]*10000**-exponents  # (length, d_model/2)
+    exponents = torch.arange(half, dtype=torch.float64)/(half - (table != "kunato"))
+    frequencies = 2*0.01**exponents if table == "segment" else 10000**-exponents  # radians a step
+    angles = places.double()[:, None]*frequencies  # (n, d_model/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 # %% ../nbs/04_mt3.ipynb #d01c59b6
@@ -284,6 +302,8 @@ class MT3(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout_rate)
         positions = fixed_positions(config.max_positions, config.d_model, config.positions)
         self.register_buffer("positions", positions, persistent=False)  # (max_positions, d_model)
+        of_frames = fixed_positions(config.max_positions, config.d_model, config.frame_positions or config.positions)
+        self.register_buffer("frame_positions", of_frames, persistent=False)  # (max_positions, d_model)
         self.post_init()
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:  # (batch, frames, features) -> (batch, frames, d_model)
@@ -291,7 +311,7 @@ class MT3(PreTrainedModel):
         if inputs.shape[1] > len(self.positions):
             raise InstsepError(f"{inputs.shape[1]} frames are more than the network's {len(self.positions)} positions; "
                                "cut them into segments")
-        x = self.dropout(self.project(inputs) + self.positions[:inputs.shape[1]])
+        x = self.dropout(self.project(inputs) + self.frame_positions[:inputs.shape[1]])
         for layer in self.encoder: x = layer(x)
         return self.dropout(self.encoder_norm(x))
 
@@ -590,15 +610,17 @@ class InstrumentMask:
         return scores.masked_fill(masks[0] | nobody & masks[1], -math.inf)
 
 # %% ../nbs/04_mt3.ipynb #b76e5f89
+REPEAT_SECONDS = 0.08  # nobody strikes a key twice within them: 12 times a second is the fastest
+
 class GrammarMask:
     "A logits processor that lets a network write only what makes sense: what `Grammar` allows after each row's tokens."
     def __init__(self,
         codec: Codec, # the vocabulary
         *,
         last_step: int | None = None, # of a segment; None: the longest shift is the limit
-        restrike: bool = False, # whether a note that sounds may begin again without having ended
+        **options, # of `Grammar`: restrike, repeat_steps
     ):
-        self.make = lambda: Grammar(codec, last_step=last_step, restrike=restrike)
+        self.make = lambda: Grammar(codec, last_step=last_step, **options)
         self.ids, self.grammars = None, []  # of the last call: (rows, tokens); for each row where it stands
 
     def __call__(self,
@@ -707,6 +729,8 @@ class Transcriber:
         "Transcribe a recording of any length."
         if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap} is not between 0 and 0.5")
         instruments = None if instruments is None else [instruments] if isinstance(instruments, (str, int)) else list(instruments)
+        if overlap and self.frontend.context_frames:
+            raise InstsepError("overlap: this network reads what is around each segment anyway; leave it out")
         overlap_frames = round(overlap*self.frontend.segment_frames/2)*2
         from instsep.sound.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.frontend.sample_rate)
@@ -722,15 +746,18 @@ class Transcriber:
                 read += len(block)
                 yield block
         frames = counted() if self.features is None else self.features(counted())
-        windows = _windows(frames, front.hop if self.features is None else 1, front.segment_frames, overlap_frames)
-        step = front.segment_frames - overlap_frames
+        if front.context_frames:  # silence before and behind the recording, and windows that share their context
+            around = np.zeros((front.context_frames, front.num_features), np.float32)
+            frames, overlap_frames = chain([around], frames, [around]), 2*front.context_frames
+        windows = _windows(frames, front.hop if self.features is None else 1, front.input_frames, overlap_frames)
+        step = front.input_frames - overlap_frames
         total = samples and 1 + max(0, math.ceil((samples/front.hop - front.segment_frames)/step))
         processors = self._processors(instruments)
         with tqdm(total=total, unit="segment", disable=not progress) as bar:
             while batch := list(islice(windows, self.batch_size)):
                 ids, probabilities = self._write(batch, processors, max_length)
                 for window, row, row_probabilities in zip(batch, ids, probabilities):
-                    self._read(decoder, window, row, row_probabilities)
+                    self._read(decoder, window, row, row_probabilities, read*codec.steps_per_second//front.sample_rate)
                 bar.update(len(batch))
         decoder.finish(read*codec.steps_per_second//front.sample_rate)  # what still sounds, sounds to the end
         return _named(decoder, instruments)
@@ -739,13 +766,15 @@ class Transcriber:
         "What forbids tokens: other instruments, and what makes no sense."
         processors = [InstrumentMask(instruments, self.codec, self.network.config.vocab_size)] if instruments else []
         last_step = math.ceil(self.frontend.segment_seconds*self.codec.steps_per_second)
-        return processors + [GrammarMask(self.codec, last_step=last_step)]*self.grammar
+        repeat_steps = round(REPEAT_SECONDS*self.codec.steps_per_second)
+        mask = GrammarMask(self.codec, last_step=last_step, restrike=True, repeat_steps=repeat_steps)
+        return processors + [mask]*self.grammar
 
     def _features(self, window: _Window) -> torch.Tensor:  # (segment_frames, features)
         "What the network reads of a window, with zeros behind its end."
         front, content = self.frontend, torch.tensor(window.content, device=self.network.device)
         if self.features is None: return segment_features(content, front.segment_frames, front.num_features)
-        return F.pad(content, (0, 0, 0, front.segment_frames - len(content)))
+        return F.pad(content, (0, 0, 0, front.input_frames - len(content)))
 
     def _write(self, batch: list[_Window], processors: list, max_length: int) -> tuple[list, list]:
         "Tokens of some windows and their probabilities, without the start token."
@@ -754,8 +783,12 @@ class Transcriber:
                                                    return_probabilities=True)
         return ids[:, 1:].tolist(), probabilities[:, 1:].tolist()
 
-    def _read(self, decoder: NoteDecoder, window: _Window, ids: list[int], probabilities: list[float]) -> None:
+    def _read(self, decoder: NoteDecoder, window: _Window, ids: list[int], probabilities: list[float], so_far: int) -> None:
         "Let the decoder read what was written about the part of a window that counts."
+        if self.frontend.context_frames:  # its tokens are of what lies between the contexts, and count from there
+            start, end = (self.frontend.step(frame, self.codec) for frame in (window.frame, window.frame + self.frontend.segment_frames))
+            limit = end if window.keep_to is not None else min(end, so_far)  # nothing happens after the recording's end
+            return decoder.read(start, ids, limit=limit, probabilities=probabilities) and None
         start, first = self.frontend.step(window.frame, self.codec), self.frontend.step(window.keep_from, self.codec)
         last = None if window.keep_to is None else self.frontend.step(window.keep_to, self.codec)
         if window.keep_from > window.frame or window.keep_to not in (None, window.frame + self.frontend.segment_frames):

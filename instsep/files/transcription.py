@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'write_transcription', 'write_tracks', 'write_table', 'write_plot', 'write_stems', 'Transcribed',
-           'transcribe_file', 'load_transcriber', 'frame_posteriors', 'check_options']
+           'transcribe_file', 'load_transcriber', 'frame_posteriors', 'posterior_features', 'check_options']
 
 # %% ../../nbs/reference/files/transcription.ipynb #186472f6
 import csv
@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ..core import InstsepError, atomic_path, pick_device
 from .separation import _check_place, _comment_of, _recording_id
@@ -242,9 +244,22 @@ def frame_posteriors(
         raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop of {model.hop} do not fit "
                            f"an MT3 for {', '.join(config.instruments)} at {front.sample_rate} Hz with a hop of {front.hop}")
     def features(blocks):
+        before = None
         for found in transcriber.probabilities(blocks):  # (kinds, instruments, pitches, frames)
-            yield found[:2].reshape(-1, found.shape[-1]).T  # onsets and frames: (frames, 2*instruments*pitches)
+            yield posterior_features(found[0], found[1], before)
+            before = found[1, ..., -1]
     return features
+
+
+def posterior_features(
+    onset: np.ndarray,  # (instruments, pitches, frames)
+    frame: np.ndarray,  # the same shape
+    before: np.ndarray | None = None,  # (instruments, pitches): `frame` one frame earlier; None: as the first
+) -> np.ndarray:        # float32 (frames, 3*instruments*pitches)
+    "Onset and frame posteriors, and by how much the latter have fallen since the frame before: where notes may end."
+    earlier = np.concatenate([(frame[..., 0] if before is None else before)[..., None], frame[..., :-1]], -1)
+    fall = np.maximum(earlier - frame, 0)
+    return np.stack([onset, frame, fall]).reshape(-1, onset.shape[-1]).T.astype(np.float32)
 
 # %% ../../nbs/reference/files/transcription.ipynb #a19ac4d5
 def check_options(

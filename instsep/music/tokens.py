@@ -112,6 +112,8 @@ class Codec:
 # %% ../../nbs/reference/music/tokens.ipynb #9926b81d
 def _velocity_bin(codec: Codec, velocity: int) -> int: return max(1, math.ceil(codec.velocity_bins*velocity/127))
 def _bin_velocity(codec: Codec, value: int) -> int: return 127*value//codec.velocity_bins
+def _program_place(codec: Codec, program: int) -> int:  # the order of ids, which that of `program_list` is
+    return program if codec.program_list is None else codec.id("program", program)
 def _program_value(codec: Codec, program: int) -> int: return program if codec.programs == "full" else program//8*8
 def _pitch_value(codec: Codec, pitch: float) -> int: return round(pitch*codec.bins_per_semitone)
 def _value_pitch(codec: Codec, value: int) -> float:  # an int where it is a whole one
@@ -196,8 +198,8 @@ def _timeline_by_step(notes: list[Note], codec: Codec) -> list[_Event]:
             events.append(_Event(onset, note, True))
             offset = min(max(step_of(note.offset), onset + 1), following)
             if not is_drum: events.append(_Event(offset, note, False))
-    return sorted(events, key=lambda event: (event.step, event.is_onset, event.note.is_drum, event.note.program,
-                                             event.note.pitch))
+    return sorted(events, key=lambda event: (event.step, event.is_onset, event.note.is_drum,
+                                             _program_place(codec, event.note.program), event.note.pitch))
 
 def _held_before(events: list[_Event], indices: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
     "For each index, (program, pitch) of the notes that sound just before that event, sorted."
@@ -270,7 +272,8 @@ def encode(
     held = _held_before(events, state_at)
     times = [_segment_start(frame, codec, sample_rate, hop, float_start_times) for frame in starts]
     ties = {state: [[("program", _program_value(codec, program)), ("pitch", _pitch_value(codec, pitch))]
-                    for program, pitch in keys] for state, keys in held.items()}
+                    for program, pitch in sorted(keys, key=lambda key: (_program_place(codec, key[0]), key[1]))]
+            for state, keys in held.items()}
     spoken = [(step, _note_words(note, is_onset, codec), None) for step, note, is_onset in events]
     return [Segment(time, _write(ties[state], spoken[first:last], step_of(frame), codec)[0])
             for frame, time, state, (first, last) in zip(starts, times, state_at, spans)]
@@ -486,8 +489,10 @@ class Grammar:
         *,
         last_step: int | None = None, # no shift goes beyond this step of the segment; None: to the longest
         restrike: bool = False, # whether a note that sounds may begin again without having ended
+        repeat_steps: int = 0, # a note may begin again so many steps after it has begun, and not sooner
     ):
-        self.codec, self.last_step, self.restrike = codec, last_step, restrike
+        self.codec, self.last_step, self.restrike, self.repeat_steps = codec, last_step, restrike, repeat_steps
+        self.onsets = {}  # (program, pitch) -> step of its last onset in the segment
         self.in_ties, self.last = True, None  # before the tie token; kind of the last token
         self.program, self.velocity = 0 if codec.programs == "flat" else None, None  # what was said last
         self.time = self.shift = 0  # step of the last event; sum of the shifts since
@@ -506,6 +511,7 @@ class Grammar:
             pitches = self.sounding.setdefault(self.program, set())
             if self.in_ties or self.velocity: pitches.add(value)
             else: pitches.discard(value)
+            if self.velocity and not self.in_ties: self.onsets[self.program, value] = self.time
         self.last = kind
         return self
 
@@ -558,3 +564,7 @@ class Grammar:
         if not sounding: allow[first:first + size] = True
         if sounding or self.in_ties or not self.restrike:
             for pitch in self.sounding.get(self.program, ()): allow[self.codec.id("pitch", pitch)] = sounding
+        if sounding or self.in_ties or not self.repeat_steps: return
+        now = self.shift if self.last == "shift" else self.time
+        for (program, pitch), step in self.onsets.items():
+            if program == self.program and now - step < self.repeat_steps: allow[self.codec.id("pitch", pitch)] = False
