@@ -14,7 +14,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Hashable
+from typing import Callable, Hashable, Iterable
 import numpy as np
 from ..core import InstsepError, atomic_path
 from ..errors import CLASSES, count_errors, error_rows
@@ -25,25 +25,54 @@ from ..music.notes import read_midi
 AUDIO = set(".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .m4a .aac".split())
 MIDI = {".mid", ".midi"}
 
+def _separates(letter: str) -> bool:
+    "Neither a letter or digit nor a part of one (a vowel sign) nor a picture (emoji)."
+    return not letter.isalnum() and unicodedata.category(letter) not in ("Mn", "Mc", "Me", "So", "Sk")
+
 def _words(text: str) -> tuple[str, ...]:
     "A name as words: neither case nor separators matter."
-    text = unicodedata.normalize("NFC", text).casefold()
-    return tuple(word for word in re.split(r"[\W_]+", text) if word)
+    text = re.sub("[\ufe00-\ufe0f\u200c\u200d]", "", unicodedata.normalize("NFC", text)).casefold()  # says how to draw the one before
+    return tuple("".join(" " if _separates(letter) else letter for letter in text).split()) or (text,)
 
-def _files(folder: str | Path, suffixes: set[str], notices: list[str] | None = None) -> dict[tuple[str, ...], Path]:
-    "The files below a folder by the words of their path; the first of two that are alike."
-    folder, found = Path(folder), {}
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder)
-        if path.suffix.lower() in suffixes and path.is_file() and not any(part.startswith(".") for part in inner.parts):
-            first = found.setdefault(_words(inner.with_suffix("").as_posix()), path)
-            if first is not path and notices is not None: notices.append(f"{path}: is called like {first}, which is taken instead")
+_SPELLINGS = _words, lambda text: (unicodedata.normalize("NFC", text).casefold(),), lambda text: (unicodedata.normalize("NFC", text),), lambda text: (text,)
+
+class _Speller:
+    "Makes words of paths, so strictly that no two names in one folder become one: `Song` and `song`, `C` and `C#`."
+    def __init__(self, folders: Iterable[Iterable[str]]):  # paths of files, without suffix, in each of several folders
+        self.levels, names = {}, {}
+        for number, paths in enumerate(folders):
+            for path in paths:
+                parts = path.split("/")
+                for depth, part in enumerate(parts): names.setdefault((number, *parts[:depth], _words(part)), set()).add(part)
+        for (_, *parents, words), alike in names.items():
+            level = next(k for k, spelled in enumerate(_SPELLINGS) if len(set(map(spelled, alike))) == len(alike))
+            loose = sum(map(_words, parents), ()) + words
+            self.levels[loose] = max(level, self.levels.get(loose, 0))
+
+    def __call__(self, path: str) -> tuple[str, ...]:
+        loose, words = (), ()
+        for part in path.split("/") if path else ():
+            loose += _words(part)
+            words += _SPELLINGS[self.levels.get(loose, 0)](part)
+        return words
+
+def _find(folder: str | Path, suffixes: set[str]) -> dict[Path, str]:  # path -> inside of the folder, without suffix
+    "The files below a folder that end in this way, hidden ones left out."
+    inner = {path: path.relative_to(folder) for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in suffixes and path.is_file()}
+    return {path: inside.with_suffix("").as_posix() for path, inside in inner.items() if not any(part.startswith(".") for part in inside.parts)}
+
+def _files(files: dict[Path, str], spell: _Speller, notices: list[str]) -> dict[tuple[str, ...], Path]:
+    "Files by the words of their path; the first of two that are alike."
+    found = {}
+    for path, inner in files.items():
+        first = found.setdefault(spell(inner), path)
+        if first is not path: notices.append(f"{path}: is called like {first}, which is taken instead")
     return found
 
-def _without_track(files: dict[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
+def _without_track(files: dict[tuple[str, ...], Path], folder: Path, spell: _Speller) -> dict[tuple[str, ...], Path]:
     "The same files by their own names, if all are in one folder; else as they are."
     if len({path.parent for path in files.values()}) != 1: return files
-    return {_words(path.stem): path for path in files.values()}
+    return {words[len(spell(_track_of(path, folder))):]: path for words, path in files.items()}
 
 def _without_notes(files: dict[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
     "MIDI files by their track alone: `song/notes.mid` is `song.mid`."
@@ -66,14 +95,18 @@ def match_folders(
     "Find what belongs together by name."
     for folder in (reference, estimate):
         if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder")
-    pairs, notices = {}, []
-    for suffixes, take in ((AUDIO, _take_stem), (MIDI, _take_midi)):
-        ours, theirs = (_files(folder, suffixes, notices) for folder in (reference, estimate))
-        if suffixes is MIDI: ours, theirs = _without_notes(ours), _without_notes(theirs)
-        if not set(ours) & set(theirs): ours, theirs = _without_track(ours), _without_track(theirs)
-        if len(ours) == len(theirs) == 1 and suffixes is MIDI: theirs = dict(zip(ours, theirs.values()))
-        take(pairs, notices, ours, theirs, Path(reference), Path(estimate))
+    pairs, notices, folders = {}, [], (Path(reference), Path(estimate))
+    found = {kind: [_find(folder, suffixes) for folder in folders] for kind, suffixes in dict(audio=AUDIO, midi=MIDI).items()}
+    spell = _Speller([*side[0].values(), *side[1].values()] for side in zip(*found.values()))
+    for kind, take in dict(audio=_take_stem, midi=_take_midi).items():
+        ours, theirs = (_files(side, spell, notices) for side in found[kind])
+        if kind == "midi": ours, theirs = _without_notes(ours), _without_notes(theirs)
+        if not set(ours) & set(theirs): ours, theirs = (_without_track(side, folder, spell) for side, folder in zip((ours, theirs), folders))
+        if len(ours) == len(theirs) == 1 and kind == "midi": theirs = dict(zip(ours, theirs.values()))
+        take(pairs, notices, ours, theirs, *folders, spell)
     pairs = [pair for pair in pairs.values() if pair.estimates or pair.midi]
+    for pair in [pair for pair in pairs if pair.midi and [other.item for other in pairs].count(pair.item) > 1]:
+        pair.item = pair.midi[0].relative_to(reference).with_suffix("").as_posix()  # songs of one name in several folders
     if pairs: return sorted(pairs, key=lambda pair: pair.item), notices
     raise InstsepError(f"{reference} and {estimate}: no stem and no MIDI file of the one has a partner of the same "
                        "name in the other; name them alike, such as song/piano.wav in both")
@@ -83,13 +116,13 @@ def _track_of(path: Path, folder: Path) -> str:
     inner = path.relative_to(folder).parent.as_posix()
     return inner if inner != "." else ""
 
-def _take_stem(pairs, notices, ours, theirs, reference: Path, estimate: Path) -> None:
+def _take_stem(pairs, notices, ours, theirs, reference: Path, estimate: Path, spell: _Speller) -> None:
     "Sort recordings into `pairs`, by the folder they are in on either side."
     tracks = {}
     for words, path in ours.items():
         other = theirs.get(words)
         track = _track_of(path, reference) or (other and _track_of(other, estimate)) or ""
-        tracks.setdefault(_words(track), []).append((words, path, other, track))
+        tracks.setdefault(spell(track), []).append((words, path, other, track))
     for track_words, stems in tracks.items():
         if not any(other and path.stem.casefold() not in NOT_STEMS for _, path, other, _ in stems):
             notices.append(f"{stems[0][3] or reference}: no estimate of any of its {len(stems)} recordings")
@@ -104,20 +137,20 @@ def _take_stem(pairs, notices, ours, theirs, reference: Path, estimate: Path) ->
                 if other: pair.estimates[path.stem] = other
                 else: notices.append(f"{path}: no estimate of this stem")
     known = {path for pair in pairs.values() for path in pair.estimates.values()}
-    _take_more_stems(pairs, theirs, known, estimate)
+    _take_more_stems(pairs, theirs, known, estimate, spell)
 
-def _take_more_stems(pairs, theirs, known: set[Path], estimate: Path) -> None:
+def _take_more_stems(pairs, theirs, known: set[Path], estimate: Path, spell: _Speller) -> None:
     "Estimates without a reference, of tracks that have one: what is in them should be silence."
     for path in theirs.values():
-        pair = pairs.get(_words(_track_of(path, estimate))) or (next(iter(pairs.values())) if len(pairs) == 1 else None)
+        pair = pairs.get(spell(_track_of(path, estimate))) or (next(iter(pairs.values())) if len(pairs) == 1 else None)
         if pair and path not in known and path.stem.casefold() not in NOT_STEMS: pair.estimates[path.stem] = path
 
-def _take_midi(pairs, notices, ours, theirs, reference: Path, estimate: Path) -> None:
+def _take_midi(pairs, notices, ours, theirs, reference: Path, estimate: Path, spell: _Speller) -> None:
     for words, path in ours.items():
         if words not in theirs: notices.append(f"{path}: no estimate of these notes; they are in no mean")
         else:
             track = _track_of(path, reference) if path.stem.casefold() == "notes" else path.stem
-            key = words if words in pairs or path.stem.casefold() != "notes" else _words(track)
+            key = words if words in pairs or path.stem.casefold() != "notes" else spell(track)
             pairs.setdefault(key, Pair(track or path.stem)).midi = path, theirs[words]
 
 # %% ../../nbs/reference/evaluation/report.ipynb #c8114a4b
