@@ -74,18 +74,19 @@ def _track_names(
     paths: list[Path], # of recordings
 ) -> dict[Path, str]: # what to call the results of each
     "The name of the file; where several are alike, with the folders, and if need be the suffix, that tell them apart."
+    from instsep.files.separation import track_name
     alike = lambda name: unicodedata.normalize("NFC", name).casefold()  # as some file systems see it
     groups, names = {}, {}
-    for path in paths: groups.setdefault(alike(path.stem), []).append(path)
+    for path in paths: groups.setdefault(alike(track_name(path)), []).append(path)
     for group in groups.values():
-        names.update({path: path.stem for path in group})
+        names.update({path: track_name(path) for path in group})
         if len(group) == 1: continue
         whole = {path: Path(os.path.abspath(path)) for path in group}  # a link is called what it is called
         common = Path(os.path.commonpath([path.parent for path in whole.values()]))
         for suffix in (False, True):
             for path in group:
                 inner = whole[path].relative_to(common)
-                names[path] = (inner if suffix else inner.with_suffix("")).as_posix()
+                names[path] = (inner if suffix else inner.with_name(track_name(inner))).as_posix()
             if len({alike(names[path]) for path in group}) == len(group): break
     taken = {}
     for path in paths:  # names from different groups can still be alike: a, and b/a where there is another b/a

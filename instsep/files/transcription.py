@@ -11,6 +11,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InstsepError, atomic_path, pick_device
-from .separation import _check_place, _comment_of, _recording_id
+from .separation import _check_length, _check_place, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
 # %% ../../nbs/reference/files/transcription.ipynb #67546587
@@ -125,7 +126,8 @@ def write_stems(
 
 def _file_name(instrument: str) -> str:
     "An instrument's name as a file may be called: `acoustic-guitar-nylon`."
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in instrument.lower()).split())
+    def kept(letter): return letter.isalnum() or letter > "\x7f" and unicodedata.category(letter)[0] in "MS"  # vowel signs, emoji
+    return "-".join("".join(letter if kept(letter) else " " for letter in instrument.lower()).split()) or "instrument"
 
 # %% ../../nbs/reference/files/transcription.ipynb #374b623b
 def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
@@ -186,14 +188,16 @@ def transcribe_file(
 ) -> Transcribed:
     "Transcribe a recording from disk to disk. `InstsepError` for what cannot be read or written."
     from instsep.sound.audio import AudioReader, info
-    path, track = Path(path), track or Path(path).stem
+    path, track = Path(path), track or track_name(path)
     if ".." in Path(track).parts: raise InstsepError(f"{path}: its name would lead out of {output}; rename it")
     with AudioReader(path, mono=True): pass  # says what is wrong with it
     settings = dict(instruments=instruments, overlap=overlap, stems=stems, soundfont=soundfont, table=table, plot=plot)
     comment = f"instsep recording={_recording_id(path)} transcribed settings={_settings_id(transcriber, settings)}"
     suffixes = [".mid", *[".csv"]*table, *[".png"]*plot]
     places, folder = [Path(output)/f"{track}{suffix}" for suffix in suffixes], Path(output)/track
-    for place in [*places, *[folder/"stem.wav"]*stems]: _check_place(place)
+    for place in [*places, *[folder/"stem.wav"]*stems]:
+        _check_length(place, path)
+        _check_place(place)
     if not overwrite:
         old_stems = sorted(folder.glob("*.wav")) if stems else []
         _check_ours([*places, *old_stems], comment, path)
