@@ -1,10 +1,10 @@
-"""What the separator and the transcriber give each other: notes of stems, masks that know the notes, instruments that are heard.
+"""What separator and transcriber give each other: notes of stems, masks conditioned on notes, instruments detected by their stems.
 
     OMP_NUM_THREADS=1 python benchmarks/both_halves.py --recordings ../shared/reference/recordings
 
-Tried are, for notes: the stems transcribed instead of the mixture, both (the mean of what the network says of each), only
-instruments whose stem the separator hears, only notes to which it grants a share of the sound, notes given to those to
-whom it grants it; for stems: masks turned down wherever no note of an instrument has a partial, by notes that were picked, by
+Tried are, for notes: the stems transcribed instead of the mixture; both (the mean of the posteriors); only
+instruments whose stem is not much softer than the mixture; only notes whose instrument has a share of the masks; notes
+assigned to instruments by that share. For stems: masks turned down wherever no note of an instrument has a partial, by notes that were picked, by
 the probabilities they were picked from, and, as a bound, by the true ones. How far masks are turned down and how large a share
 must be is decided on mixtures of validation pieces, so that the other sets only confirm or do not. Results go to
 benchmarks/results/both_halves.json and .md.
@@ -30,7 +30,7 @@ from instsep.sound.spectral import istft
 from transcription import (SEEN_SOUNDFONT, PROGRAM, RATE, SHORT, HELD_OUT_SOUNDFONT, Item, _over, _write, family, pooled, recorded_items, scores,
                            soundfont_items, soundfonts)
 
-DECIBELS, SHARES, TRUST, HEARD_DB = (3, 6, 12, 20), (0.05, 0.1, 0.2), (0.25, 0.5, 1.0), -25.0
+DECIBELS, SHARES, TRUST, AUDIBLE_DB = (3, 6, 12, 20), (0.05, 0.1, 0.2), (0.25, 0.5, 1.0), -25.0
 VALIDATION = "validation"
 MEASURES = ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1")
 
@@ -53,9 +53,9 @@ def played(
     frames: int,
     frame_rate: float,     # frames per second
     *,
-    before: float = 0.05,  # s that a note may be heard before its onset
+    before: float = 0.05,  # s that a note may sound before its onset
     after: float = 0.3,    # s that it may ring on
-) -> torch.Tensor:         # (instruments, pitches, frames), 1 where it may be heard
+) -> torch.Tensor:         # (instruments, pitches, frames), 1 where it may sound
     "The notes as what each instrument may be playing when."
     roll = torch.zeros(len(programs), PITCHES, frames)
     for note in notes:
@@ -94,7 +94,7 @@ def informed_masks(
     reach: torch.Tensor,   # (instruments, bins, frames), 0 to 1
     decibels: float,       # by which a mask is turned down where no note of its instrument is
 ) -> torch.Tensor:         # as `masks`, which add up to 1
-    "Masks that know the notes: what one instrument loses goes to those that have a note there; where nobody has, nothing changes."
+    "Masks conditioned on notes: what one instrument loses goes to those that have a note there; where none has, nothing changes."
     floor = 10 ** (-decibels / 20)
     weight = floor + (1 - floor) * reach
     new = masks * torch.cat([weight, weight.amax(0, keepdim=True)])              # the residual is as free as the freest
@@ -107,7 +107,7 @@ def granted(
     comb: torch.Tensor,      # bool (pitches, bins)
     frame_rate: float,       # frames per second
     *,
-    seconds: float = 0.2,    # that are heard from a frame on
+    seconds: float = 0.2,    # that sound from a frame on
     highest: int = 400,      # bins looked at
 ) -> torch.Tensor:           # (instruments, pitches, frames), 0 to 1
     "The share of the sound at a pitch's partials, from a frame on, that the separator grants each instrument."
@@ -118,12 +118,12 @@ def granted(
 
 
 def shared_out(
-    probability: np.ndarray,  # (kinds, instruments, pitches, frames), what the transcriber says
+    probability: np.ndarray,  # (kinds, instruments, pitches, frames), the transcriber's posteriors
     share: np.ndarray,        # (instruments, pitches, frames), what the separator grants
     trust: float,             # in the separator: 0, none
-    own: float = 1.0,         # trust in the transcriber's own opinion of who it is; above 1 it is sharpened
+    own: float = 1.0,         # exponent of the transcriber's own posteriors over instruments; above 1 they are sharpened
 ) -> np.ndarray:              # as `probability`
-    "Onsets and frames given to those whom the separator hears at their partials; their sum over instruments stays what it was."
+    "Onsets and frames shared by the separator's masks at their partials; their sum over instruments stays what it was."
     out = probability.copy()
     for kind in (0, 1):
         wish = probability[kind] ** own * np.maximum(share, 1e-4) ** trust       # (instruments, pitches, frames)
@@ -131,10 +131,10 @@ def shared_out(
     return out
 
 
-def heard_instruments(
+def audible_instruments(
     stems: np.ndarray,       # (instruments, samples)
     mixture: np.ndarray,     # (samples,)
-    decibels: float = HEARD_DB,  # below the mixture
+    decibels: float = AUDIBLE_DB,  # below the mixture
 ) -> list[int]:              # which
     "Instruments whose stem is not much softer than the mixture."
     return [k for k, stem in enumerate(stems) if leakage_db(stem, mixture) > decibels]
@@ -167,7 +167,7 @@ def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber, com
     posteriors = posteriors_of(transcriber, item.mixture[0])                    # (kinds, instruments, pitches, frames)
     of_stems = np.stack([posteriors_of(transcriber, plain[k])[:, k] for k in range(len(names))], 1)
     picked = pick(transcriber, posteriors)
-    sounding = [programs[k] for k in heard_instruments(plain[:-1], item.mixture[0])]
+    sounding = [programs[k] for k in audible_instruments(plain[:-1], item.mixture[0])]
     frames, theirs = posteriors.shape[-1], masks.shape[-1]                      # the same where both hop alike
     pace = transcriber.network.frame_rate
     near = lambda count, ratio, last: (torch.arange(count) * ratio).round().long().clamp(max=last - 1)
@@ -175,7 +175,7 @@ def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber, com
     of_note = [share[programs.index(note.program), note.pitch - LOWEST_PITCH, min(round(note.onset * pace), frames - 1)] for note in picked]
     notes = {"mixture": picked, "stems": pick(transcriber, of_stems), "mean of both": pick(transcriber, (posteriors + of_stems) / 2),
              "geometric mean of both": pick(transcriber, np.sqrt(posteriors * of_stems)),
-             f"instruments heard above {HEARD_DB:g} dB": [note for note in picked if note.program in sounding]}
+             f"instruments whose stem is above {AUDIBLE_DB:g} dB": [note for note in picked if note.program in sounding]}
     notes |= {f"notes with a share of {least:g}": [n for n, s in zip(picked, of_note) if s >= least] for least in SHARES}
     shares = {trust: shared_out(posteriors, share, trust) for trust in TRUST}
     notes |= {f"shared out, trust {trust:g}": pick(transcriber, given) for trust, given in shares.items()}
@@ -266,7 +266,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     separator, transcriber = Separator.from_pretrained(args.separator), FrameTranscriber.from_pretrained(args.model)
-    if set(separator.config.instruments) - set(transcriber.network.config.instruments): raise SystemExit("the two know other instruments")
+    if set(separator.config.instruments) - set(transcriber.network.config.instruments): raise SystemExit("the two have different instruments")
     split, fonts, folder = PieceBank.load(args.pieces).split(), soundfonts(), Path(args.recordings)
     comb, answers, rows = partials(separator.config), [], []
     def items():
@@ -289,8 +289,9 @@ def main():
             f"--count {args.count}`\n\n{args.count} mixtures of 8 s for each soundfont, and R01 to R04. Validation: pieces of the validation split, "
             f"played by {SEEN_SOUNDFONT}, half of them dry and half with the rooms, tone controls and noise of training; what is best there is what is chosen:\n\n" + format_table(decided, digits=3)
             + "\n\nNotes, all of a set together; the gain in multi-instrument onset F1 over transcribing the mixture is a mean over items. A share: "
-            "of the sound at a note's partials in its first 0.2 s, as the separator's masks grant it to the instrument. Shared out: what the network says of a pitch, given to "
-            "instruments by these shares to the power of the trust, the sum over instruments kept; sharpened: the same, with the square of what it says of each (trust 0: the separator has no say).\n\n" + format_table(notes, digits=3)
+            "the instrument's part of the separator's masks at a note's partials in its first 0.2 s. Shared out: the posteriors of a pitch, "
+            "shared among the instruments by these shares to the power of the trust, the sum over instruments kept; sharpened: the same, with the square of "
+            "each posterior (trust 0: the masks have no effect).\n\n" + format_table(notes, digits=3)
             + "\n\nStems: masks of the separator turned down, by so many decibels, where no note of the instrument has a partial (half a semitone to "
             "either side, from 50 ms before the onset to 0.3 s after the offset); the true notes are a bound that no transcriber passes. Probabilities: their roots. The gain "
             "is over the plain masks, stem by stem:\n\n" + format_table(stems, digits=2) + "\n")

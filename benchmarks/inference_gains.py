@@ -49,7 +49,7 @@ def separated(separator, mixture: np.ndarray, window: float = 30.0) -> np.ndarra
 
 
 class Paired(nn.Module):
-    "Windows wait until there are two, and are heard as one batch; only to measure: it hears all windows first."
+    "Windows wait until there are two, and make one batch; only to measure: it needs all windows first."
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network, self.pending = network, []
@@ -232,7 +232,7 @@ def report(log: dict, path: Path) -> None:
 {chr(10).join(lines)}
 
 "Of which once" is what the first run takes longer: compiling, exporting, or just warming up. The SI-SDR compares with the
-stems of the first row. Shorter windows hear less of the piece, which is why theirs differ. What is kept: 16 bits, on processors
+stems of the first row. Shorter windows hold less of the piece, which is why theirs differ. What is kept: 16 bits, on processors
 that have instructions for them, and windows of 20 s, which cost little on the recordings of `separation.py` (`trio` +4.4 dB instead of +4.5,
 the `trio-informed` of that time +6.2 with either) and less memory wherever a recording is longer than a window (`separator_speed.md`).
 """

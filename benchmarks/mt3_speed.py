@@ -1,9 +1,9 @@
-"""How fast MT3 writes: the full-size network with random weights, beside Hugging Face's T5 and the public port with the same weights.
+"""How fast MT3 decodes: the full-size network with random weights, beside Hugging Face's T5 and the public port with the same weights.
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER --port FOLDER
     python benchmarks/mt3_speed.py --attention  # measure only memory and the ways to attend, and write the tables again
-    python benchmarks/mt3_speed.py --contenders # measure only the first table, ours and the rivals; the others stay
+    python benchmarks/mt3_speed.py --contenders # measure only the first table, instsep and the rivals; the others stay
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
 Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER holds transformers 4.18, which the public PyTorch
@@ -14,7 +14,7 @@ that port, kunato/mt3-pytorch, for its `models/t5.py` (needs `pip install einops
 One thread, float32. Times are processor times, the fastest of several runs in turns; wall times depend on what else the
 machine does. The port is called as its `inference.py` calls it. The other rival is `T5ForConditionalGeneration.generate` with its key-value
 cache. T5 has no fixed positions, reads words and adds a bias to its attention; here it gets features and positions as embeddings
-and a bias of zero, so that it computes what MT3 computes. The tokens of both must be ours.
+and a bias of zero, so that it computes what MT3 computes. The tokens of both must be the same as instsep's.
 """
 import argparse
 import json
@@ -212,7 +212,7 @@ def memory_speed() -> float:
 
 
 def reading_of(flat: dict) -> dict:
-    "The same for both batches of ours, and beside it the speed of memory."
+    "The same for both batches of instsep, and beside it the speed of memory."
     return dict(sum_gb_per_s=memory_speed()) | {name: reading(batch, flat[name]) for name, batch in
                                                 (("instsep, batch 1", 1), ("instsep, batch 5", 5))}
 
@@ -275,7 +275,7 @@ def only_rival(weights_file: Path, port_folder: str | None, repeats: int, conten
 
 
 def with_same_tokens(table: dict) -> dict:
-    "The rows of a table, each with whether its tokens are ours instead of the tokens."
+    "The rows of a table, each with whether its tokens are the same as instsep's instead of the tokens."
     reference = table["instsep"]["ids"]
     return {name: {key: value for key, value in row.items() if key != "ids"} | dict(same_tokens=row["ids"] == reference)
             for name, row in table.items()}
@@ -395,7 +395,8 @@ On {again["machine"]["processor"]}, {again["machine"]["threads"]} thread, load a
 {", ".join(f"{name} {version}" for name, version in again["versions"].items())}. All tables below this one are older: measured on
 what the first line of this page names, with an earlier version that let oneDNN multiply through functions that are not public.
 """
-    text = f"""# How fast MT3 writes
+    text = f"""# How fast MT3 decodes
+
 
 `{result["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
@@ -410,7 +411,7 @@ The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same wei
 what the public PyTorch port of MT3 (kunato/mt3-pytorch) pins. The port is a T5 of that version in which two things differ in
 what they cost: nothing is added to its attention's scores but a mask, and it computes its table of 2048 positions anew at every step.
 
-## Batch size, ours: processor seconds for each segment
+## Batch size, instsep: processor seconds for each segment
 
 {rows_of(["batch", "128 tokens", "times batch 1", "256 tokens", "times batch 1"], sizes)}
 
@@ -420,7 +421,7 @@ what they cost: nothing is added to its attention's scores but a mask, and it co
 
 Rows that have ended leave the batch when half of it is done.
 
-## Segments of several lengths: processor ms for each token, listening included
+## Segments of several lengths: processor ms for each token, encoder included
 
 {rows_of(["", *(f"{tokens} tokens" for tokens in LENGTHS), "most/first"], whole_rows)}
 
@@ -428,8 +429,8 @@ Rows that have ended leave the batch when half of it is done.
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], flat)}
 
-What a whole segment costs for each of its tokens stays what it was: the network listens once, and the more it then writes,
-the less of that falls to a token, while a later token costs more than an early one. What that is:
+What a whole segment costs for each of its tokens stays what it was: the encoder runs once, and the more tokens are decoded,
+the less of that falls to each, while a later token costs more than an early one. What that is:
 
 ## What a step reads: MB, and how fast
 

@@ -119,7 +119,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=2, help="for each way of fine-tuning")
     parser.add_argument("--learning-rates", default="2e-5,2e-4", help="of fine-tuning: the paper's, and ten times that")
     parser.add_argument("--plain-minutes", type=float, default=0, help="pretraining without what "
-                        "helps to learn, beside the other; 0: none")
+                        "weight of the auxiliary loss, beside the other; 0: none")
     parser.add_argument("--paper", action="store_true", help="fine-tune everything once for the paper's 50 epochs of 50 "
                         "batches, too, however long it takes")
     parser.add_argument("--pretrain-learning-rate", type=float, default=1e-3)
@@ -130,7 +130,7 @@ def main():
                         "which is fair on a shared machine, or time")
     parser.add_argument("--workers", type=int, default=0, help="processes that make segments")
     parser.add_argument("--keep", type=int, default=0, help="so many segments at most are made, by the workers, while the network "
-                        "learns, and each is heard many times (`SegmentCache`); 0: each is made when it is needed, and heard once")
+                        "learns, and each is used many times (`SegmentCache`); 0: each is made when it is needed, and used once")
     parser.add_argument("--name", default=TABLE.name, help="of the table and the folder of logs")
     parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
     args = parser.parse_args()
@@ -181,13 +181,13 @@ def finish(rows: dict, before: dict, about: dict) -> None:
              "row are of mixtures of all kinds, those of the others of the octave set's two held-out pieces, and the "
              "two cannot be compared. Losses are in nats per token; an epoch is 100 steps in pretraining and 50 in "
              "fine-tuning; onset F1 is that of the network with the lowest validation loss on the validation segments, "
-             "whoever plays and by the right instrument. Before fine-tuning, on the octave set, the validation loss is "
+             "of any instrument and of the right one. Before fine-tuning, on the octave set, the validation loss is "
              f"{before['valid_loss']:.3f} and onset F1 {before['onset_f1']:.3f}, {before['instrument_onset_f1']:.3f} "
              "by the right instrument.", "",
              format_table([table_row(name, row) for name, row in rows.items()]), ""]
     best = max(row["onset_f1"] for row in rows.values())
     if best < 0.2:
-        lines += [f"No network here hears well: onset F1 is {best:.2f} at best. So the table says what a loss does in so "
+        lines += [f"No network here transcribes well: onset F1 is {best:.2f} at best. So the table shows what a loss does in so "
                   "little time, not which way leads to the best transcriber.", ""]
     with atomic_path(TABLE.with_suffix(".md")) as path: path.write_text("\n".join(lines))
 

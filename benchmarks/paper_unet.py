@@ -3,7 +3,7 @@
     python benchmarks/paper_unet.py --bank train_bank.safetensors --unheard TimGM6mb.safetensors
 
 Every trial sees the same items in the same order from the same seed (5 epochs at a learning rate of 1e-3, as in the
-paper) and is scored on mixtures of unseen pieces, played on soundfonts heard in training and on one never heard.
+paper) and is scored on mixtures of held-out pieces, played on soundfonts seen in training and on a held-out one.
 Results go to nbs/results/paper_unet.json, pictures and clips to nbs/results/paper_unet/. A trial that is in the JSON
 already is left as it is, so a run that was cut off goes on where it stopped; `--only NAME ...` chooses trials.
 `--depth` trains the paper's network with and without normalisation and only writes how much its deep half does.
@@ -255,7 +255,7 @@ def main():
     parser.add_argument("--out", default=str(Path(__file__).parents[1] / "nbs/results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    bank, unheard = NoteBank.load(args.bank), NoteBank.load(args.unheard)
+    bank, held_out = NoteBank.load(args.bank), NoteBank.load(args.unheard)
     pieces = (PieceBank.load(args.pieces) if args.pieces else PieceBank.load()).split()
     weights = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0)
     data = Mixtures(pieces["train"], bank_player(bank), balanced(bank, weights), sample_rate=SAMPLE_RATE, seconds=SECONDS, seed=SEED,
@@ -268,7 +268,7 @@ def main():
         return [mixtures[i]["stems"] for i in range(args.count)]
 
     groups = lambda font: sorted({instance.split("/")[0] for name in font.instruments for instance in font.of(name)})
-    sets = {"seen soundfont": test(bank, SEEN_SOUNDFONT), "held-out soundfont": test(unheard, groups(unheard))}
+    sets = {"seen soundfont": test(bank, SEEN_SOUNDFONT), "held-out soundfont": test(held_out, groups(held_out))}
     cache = {}
     def items(i):
         if i not in cache: cache[i] = data[int(i)]["stems"]
@@ -289,7 +289,7 @@ def main():
         return print(json.dumps(log["depth"], indent=1))
     log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE,
                 seconds=SECONDS, sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count,
-                bank=groups(bank), heard=SEEN_SOUNDFONT, unheard=groups(unheard), hardware="one CPU core",
+                bank=groups(bank), seen=SEEN_SOUNDFONT, held_out=groups(held_out), hardware="one CPU core",
                 versions=dict(python=platform.python_version(), torch=torch.__version__, instsep=__version__))
     if "baselines" not in log: log["baselines"] = baselines(sets)
     if "silence" not in log: log["silence"] = silence(items(i) for i in range(ITEMS))

@@ -1,4 +1,4 @@
-"""Other networks, and one change at a time to ours: the same data, the same seed, the same processor time for each.
+"""Other networks, and one change at a time to instsep's: the same data, the same seed, the same processor time for each.
 
     OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 120
 
@@ -6,7 +6,7 @@ Excerpts of training pieces are rendered once, to --cache, which all rows share:
 soundfont. Every row draws from them the same crops and mixes in the same order (half of the examples keep the stems of an
 item together, the other half take each stem from another item) and trains on one thread until `--seconds` of processor
 time are spent, the assembling of batches not counted. Each is then scored on mixtures of pieces not trained on, as
-`benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont that was heard in training, on one that was not, in
+`benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont seen in training, on a held-out one, in
 rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz, see `instsep.sound.notebank`.
 
 Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run that was
@@ -52,7 +52,7 @@ WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salam
 RESULTS = Path(__file__).parent / "results"
 
 
-# ---- networks of others: magnitudes to masks, or, where `hears` says so, waveforms to waveforms
+# ---- networks of others: magnitudes to masks, or, where `takes` is "waveform", waveforms to waveforms
 
 @network
 class OpenUnmix(nn.Module):
@@ -77,7 +77,7 @@ class OpenUnmix(nn.Module):
 @network
 class WaveUNet(nn.Module):
     "Waveforms to waveforms: convolutions, every second sample dropped; linear interpolation back (Stoller et al. 2018)."
-    hears = "waveform"
+    takes = "waveform"
 
     def __init__(self, stems: int, levels: int = 10, growth: int = 12, down: int = 15, up: int = 5):
         super().__init__()
@@ -104,7 +104,7 @@ class WaveUNet(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    "Convolutions that each hear all before them; gives what the layers added."
+    "Convolutions that each take the output of all before them; gives what the layers added."
     def __init__(self, inputs: int, growth: int, layers: int):
         super().__init__()
         self.layers = nn.ModuleList(
@@ -170,7 +170,7 @@ class MMDenseNet(nn.Module):
 @network
 class SmallHDemucs(nn.Module):
     "Hybrid Demucs (Défossez 2021) of torchaudio: a waveform and a complex spectrogram branch that meet in the middle."
-    hears = "waveform"
+    takes = "waveform"
 
     def __init__(self, stems: int, channels: int = 12, depth: int = 6, n_fft: int = 2048):
         super().__init__()
@@ -181,17 +181,17 @@ class SmallHDemucs(nn.Module):
         return self.body(mixture.unsqueeze(1))[:, :, 0]
 
 
-# ---- ours, with something left out
+# ---- instsep's, with something left out
 
 @network
 class NoOvertones(HarmonicRNN):
-    "HarmonicRNN whose bands hear their two neighbours and nothing at their harmonics."
+    "HarmonicRNN whose bands take their two neighbours and nothing at their harmonics."
     def __init__(self, stems: int, **options):
         with patch.object(harmonic, "OVERTONES", ()): super().__init__(stems, **options)
 
 
 class NoSummaryLayer(HarmonicLayer):
-    "A `HarmonicLayer` in which no band knows of the frame as a whole."
+    "A `HarmonicLayer` without the summary of the whole frame."
     def __init__(self, *sizes):
         super().__init__(*sizes)
         del self.summary_input, self.summary_output, self.summary_lstm
@@ -211,7 +211,7 @@ class NoSummary(HarmonicRNN):
         with patch.object(harmonic, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
 
 
-# ---- ours, with something else in its head
+# ---- instsep's, with another output head
 
 def complex_masks(x, dim):  # (batch, 3 * stems, ...) -> complex (batch, stems, ...); dim is 1
     "Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all add up to 1."
@@ -287,8 +287,8 @@ ROWS = [
     experiment("width 48", "instead of 32", options=dict(width=48)),
     experiment("2 layers", "instead of 3", options=dict(layers=2)),
     experiment("4 layers", "instead of 3", options=dict(layers=4)),
-    experiment("no harmonic shifts", "bands hear their neighbours, not their harmonics", network="NoOvertones"),
-    experiment("no frame summary", "bands know nothing of the frame as a whole", network="NoSummary"),
+    experiment("no harmonic shifts", "bands take their neighbours, not their harmonics", network="NoOvertones"),
+    experiment("no frame summary", "bands get no summary of the frame", network="NoSummary"),
     experiment("one soundfont", f"trained on {SEEN_SOUNDFONT} and its variations only", data="one"),
     experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
 ]
@@ -370,9 +370,9 @@ def render_tests(folder, pieces, recordings, count):
 # ---- training
 
 class RivalSeparator(Separator):
-    "A `Separator` whose network may also hear waveforms."
+    "A `Separator` whose network may also take waveforms."
     def estimate(self, mixture):  # (batch, samples) -> complex (batch, stems, bins, frames), waveforms or None
-        if getattr(self.network, "hears", "magnitude") == "waveform":
+        if getattr(self.network, "takes", "magnitude") == "waveform":
             waves = self.waves(mixture)
             return self.spectrogram(waves), waves
         spec = self.spectrogram(mixture)[:, None]                               # (batch, 1, bins, frames)
@@ -383,12 +383,12 @@ class RivalSeparator(Separator):
         return self.network(mixture / loudness) * loudness[:, None]
 
     def forward(self, waveform):  # (batch, channels, samples) -> (batch, stems, channels, samples)
-        if getattr(self.network, "hears", "magnitude") == "magnitude": return super().forward(waveform)
+        if getattr(self.network, "takes", "magnitude") == "magnitude": return super().forward(waveform)
         return torch.stack([self.waves(channel) for channel in waveform.unbind(1)], 2)
 
 
 class RivalModule(SeparatorModule):
-    "`SeparatorModule` with the losses of the rows; the one of the package where the row does not say otherwise."
+    "`SeparatorModule` with the losses of the rows; the one of the package where the row names no other."
     def __init__(self, config, train, kind):
         super().__init__(config, train)
         self.kind = kind
@@ -398,7 +398,7 @@ class RivalModule(SeparatorModule):
 
     def loss(self, model, batch):
         stems = batch["stems"]                                                  # (batch, stems, samples)
-        if self.kind == "decibel" and getattr(model.network, "hears", "magnitude") == "magnitude": return super().loss(model, batch)
+        if self.kind == "decibel" and getattr(model.network, "takes", "magnitude") == "magnitude": return super().loss(model, batch)
         mixture = stems.sum(1)
         estimate, waves = model.estimate(mixture)
         if self.kind == "si-sdr":
@@ -570,11 +570,11 @@ def write_table(path, log):
 Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces ({log['audio_minutes']:.0f} minutes, drawn from and mixed
 anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x {SECONDS:g} s unless
 the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), backward and
-optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} min each the table tells who learns
-most from a little, not where each would end. Instances of the note bank: {groups}.
+optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} min each the table shows what learns
+most from little data, not where each would end. Instances of the note bank: {groups}.
 
 SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n above); {log['count']} mixtures
-of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUNDFONT}; unheard: {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the heard
+of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUNDFONT}; held-out: {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the seen
 soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per second of audio;
 CPU s/s: processor seconds per second of mono audio at 22050 Hz.
 
@@ -618,7 +618,7 @@ def main():
         parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
     about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=machine_name(),
                  torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
-                 audio_minutes=ITEMS * ITEM_SECONDS / 60, heard=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT,
+                 audio_minutes=ITEMS * ITEM_SECONDS / 60, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
                  bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle") or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
         if path.exists() and row.name in json.loads(path.read_text())["rows"]: continue

@@ -1,4 +1,4 @@
-"""Score a separator: unseen pieces with soundfonts heard in training, with one never heard, and recordings.
+"""Score a separator: held-out pieces with a soundfont seen in training, with a held-out one, and recordings.
 
     python benchmarks/separation.py --model trio --recordings ../shared/reference/recordings
 
@@ -22,7 +22,7 @@ from instsep.separator import Separator
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import oracle
 
-SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "TimGM6mb"  # by name; the second stands for a soundfont that no model of ours was trained on
+SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "TimGM6mb"  # by name; the second is held out of the training of all models of the package
 
 
 def soundfont_items(soundfont, pieces, count, instruments):
@@ -43,7 +43,7 @@ def recording_items(folder):
 
 
 def score(model, items, label, given=False):
-    "Rows of stem scores; `given`: with `--instruments`, the separator knows which of its instruments play."
+    "Rows of stem scores; `given`: with `--instruments`, the instruments that play are given to the separator."
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
@@ -110,15 +110,15 @@ def main():
               for r in rows if r["item"].startswith("R")]
     text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count {args.count}`\n\n"
             "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself as the estimate), beside the ideal ratio "
-            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB. Told who plays: with "
-            "`--instruments`; who does not has no stem then.\n\n"
+            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB. Instruments given: with "
+            "`--instruments`; those that do not play have no stem then.\n\n"
             + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds) + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"separation_{args.name or Path(args.model).name}"
     (out / f"{stem.name}.md").write_text(text)
     about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
-                 cpu_seconds=round(time.process_time() - begun, 1), heard=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT)
+                 cpu_seconds=round(time.process_time() - begun, 1), seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT)
     (out / f"{stem.name}.json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
     print(text)
 

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/separator_speed.py
 
-Ours (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as `instsep separate`
+instsep (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as `instsep separate`
 works; the rivals, with weights of their
 published sizes drawn at random (speed does not depend on the values), in memory for 30 s, cut as their authors cut:
 Open-Unmix (`umxhq`: four networks and a Wiener filter), HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`).

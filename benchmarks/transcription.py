@@ -1,4 +1,4 @@
-"""Score a transcriber: unseen pieces with a soundfont heard in training and one never heard, the octave set, recordings.
+"""Score a transcriber: held-out pieces with a soundfont seen in training and a held-out one, the octave set, recordings.
 
     OMP_NUM_THREADS=1 python benchmarks/transcription.py --recordings ../shared/reference/recordings \\
         --basic-pitch ../basic-pitch/bin/python
@@ -12,7 +12,7 @@ would cost a transcriber that never errs. basic-pitch needs an environment of it
 
 A set whose soundfont or folder is not there is left out with a line, and so is basic-pitch. Results go to
 benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on mixtures
-of validation pieces, played by soundfonts heard in training, and the results go to transcription_<name>_tuning.
+of validation pieces, played by soundfonts seen in training, and the results go to transcription_<name>_tuning.
 """
 import argparse
 import csv
@@ -43,14 +43,14 @@ from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.music.tokens import decode, encode, trim_overlaps
 from instsep.files.transcription import load_transcriber
 
-SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, ALSO_SEEN_SOUNDFONT = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; no model of ours was trained on the second
+SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, ALSO_SEEN_SOUNDFONT = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; the second is held out of the training of all models of the package
 RATE, TRIO = 44100, ("clarinet", "guitar", "piano")
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
 SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
 INSTSEP, GIVEN, FIRST, PITCH = "instsep", "instsep, instruments given", "instsep, separated first", "basic-pitch"
 CODEC, GRID = "tokens, ceiling", "frames, ceiling"
-MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not told apart
+MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not distinguished
 FAMILY = {program: name for name in (*TRIO, "flute") for program in instrument_programs(name)}
 
 
@@ -142,7 +142,7 @@ def through_tokens(notes: list[Note], seconds: float) -> list[Note]:
 
 
 def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscriber) -> list[Note]:
-    "Notes as the targets of the frame-wise network, picked from them as from what it says."
+    "Notes as the targets of the frame-wise network, picked from them as from its posteriors."
     config, rate = transcriber.network.config, transcriber.network.frame_rate
     parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(-1, 4)
              for name in config.instruments]
@@ -176,7 +176,7 @@ class BasicPitch:
     def path(self, item: Item) -> Path: return self.folder / (hashlib.blake2b(item.mixture.tobytes(), digest_size=12).hexdigest() + ".wav")
 
     def prepare(self, items: list[Item]) -> None:
-        "Let it hear what it has not heard yet, all in one process."
+        "Transcribe what is not in the cache yet, all in one process."
         fresh = {self.path(item): item for item in items if self.path(item).name not in self.known}
         if not fresh: return
         for path, item in fresh.items(): save(path, item.mixture, RATE, subtype="FLOAT")
@@ -268,7 +268,7 @@ def costs(answers: list[dict]) -> list[dict]:
 
 
 def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_pitch: BasicPitch | None) -> list[dict]:
-    "Who found what in which item."
+    "Which system found what in which item."
     answers = []
     def answer(item, system, found, cpu=math.nan):
         row = dict(set=item.set, item=item.name, kind=item.kind, system=system, seconds=item.seconds, cpu=cpu, truth=item.notes, found=list(found))
@@ -324,7 +324,7 @@ def tuning_text(rows: list[dict], command: str, count: int) -> str:
     # the onset's threshold decides which notes there are, the frame's only how long they last
     onset = max(line, key=lambda row: row["onset F1"] + row["multi-instrument onset F1"])["onset"]
     best = max((row for row in rows if f"{row['onset']:.2f}" == onset), key=lambda row: row["multi-instrument F1"])
-    return (f"# Thresholds\n\n`{command}`\n\nMeans over {count} mixtures of validation pieces, played by soundfonts heard in training, half of "
+    return (f"# Thresholds\n\n`{command}`\n\nMeans over {count} mixtures of validation pieces, played by soundfonts seen in training, half of "
             "them dry and half with the rooms, tone controls and noise of training. Where a note begins depends on the onset's threshold "
             "alone:\n\n" + format_table(line, digits=3) + "\n\nMulti-instrument F1, which asks for offsets too:\n\n" + format_table(grid, digits=3)
             + "\n\nFrame F1:\n\n" + format_table(roll, digits=3)
@@ -351,7 +351,7 @@ def main():
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--basic-pitch", metavar="PYTHON", help="of an environment with basic-pitch")
-    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"), help="folder of what basic-pitch hears")
+    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"), help="folder of basic-pitch's inputs and notes")
     parser.add_argument("--tune", action="store_true", help="try thresholds on validation mixtures instead")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
@@ -372,20 +372,20 @@ def main():
     instruments, cost = by_instrument(answers, INSTSEP), costs(answers)
     picked = getattr(transcriber, "pick", None)
     text = (f"# Transcription: {name}\n\n`{command}{' --basic-pitch PYTHON' if basic_pitch else ''}`\n\n"
-            f"{args.count} mixtures of 8 s for each soundfont ({SEEN_SOUNDFONT} was heard in training, {HELD_OUT_SOUNDFONT} was not), pieces that were not trained "
-            "on; octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
+            f"{args.count} mixtures of 8 s for each soundfont ({SEEN_SOUNDFONT} was seen in training, {HELD_OUT_SOUNDFONT} is held out), held-out pieces; "
+            "octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
             "its onset within 50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the instrument is right "
             "too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that went to another instrument. True notes are those "
-            "that begin inside the excerpt. basic-pitch knows no instruments. Told who plays: `--instruments` with those that sound in the item. Ceilings: the true notes through MT3's tokens, or "
+            "that begin inside the excerpt. basic-pitch does not distinguish instruments. Instruments given: `--instruments` with those that sound in the item. Ceilings: the true notes through MT3's tokens, or "
             "through the grid of frames, and back."
             + (f" Thresholds: onset {picked.onset:g}, frame {picked.frame:g}." if picked else "")
             + "\n\nAll notes of a set together:\n\n" + format_table(together, digits=3)
             + "\n\nMean and median over the items of a set:\n\n" + format_table(each, digits=3)
-            + "\n\nOurs by instrument, all notes of a set together; mean and median over the items in which it plays; missed: true notes not found, "
+            + "\n\ninstsep by instrument, all notes of a set together; mean and median over the items in which it plays; missed: true notes not found, "
             "false: notes found where there is none of this instrument:\n\n" + format_table(instruments, digits=3)
-            + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's when it first heard the files:\n\n" + format_table(cost, digits=3) + "\n")
+            + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's from its first run on the files:\n\n" + format_table(cost, digits=3) + "\n")
     about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__, processor=processor(),
-                 thresholds=vars(picked) if picked else None, items=SEEN_SOUNDFONT, unheard=HELD_OUT_SOUNDFONT, pooled=together, items_mean_median=each,
+                 thresholds=vars(picked) if picked else None, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT, pooled=together, items_mean_median=each,
                  by_instrument=instruments, cost=cost)
     single = [{key: a[key] for key in ("set", "item", "kind", "system")} | {key: round(a["scores"][key], 4) for key in SHORT}
               for a in answers if "ceiling" not in a["system"]]

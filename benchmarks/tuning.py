@@ -2,7 +2,7 @@
 
     python benchmarks/tuning.py --model runs/openunmix_blstm/model --name openunmix_blstm
 
-The same eight mixtures of pieces that no model has heard, played faster and faster so that all pitches move by up to a
+The same eight mixtures of held-out pieces, played faster and faster so that all pitches move by up to a
 semitone. Writes nbs/results/tuning_<name>.json: improvement in SI-SDR for every stem at every step.
 """
 import argparse
