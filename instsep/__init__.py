@@ -23,15 +23,19 @@ def separate(path, model=None, device=None, *, instruments=None, mono=False, dow
     return separate_recording(separator.given_instruments(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
-def transcribe(path, model=None, device=None, *, instruments=None, progress=False):
+def transcribe(path, model=None, device=None, *, instruments=None, pitch_bend=False, progress=False):
     """Write down what is played in a recording: a list of `instsep.music.notes.Note`, by onset, with `confidence` and `by_instrument()`.
 
     `path` is an audio file; `model` None (what comes with the package), a folder, a Hugging Face id, or a transcriber
     already loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play.
+    With `pitch_bend` the list has `cents`: how far above its key each note sounds.
     """
     from .files.transcription import load_transcriber
     transcriber = model if callable(model) else load_transcriber(model, device=device)
-    return transcriber(path, instruments=instruments, progress=progress)
+    notes = transcriber(path, instruments=instruments, progress=progress)
+    if not pitch_bend: return notes
+    from .tunings import measure_cents, with_cents
+    return with_cents(notes, *measure_cents(path, notes))
 
 
 def __getattr__(name):

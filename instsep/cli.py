@@ -512,6 +512,8 @@ def _transcribe(
     soundfont: str = Option(None, "--soundfont", metavar="PATH", help="What to play them on."),
     csv: bool = Option(False, "--csv", help="Also write the notes as a table."),
     plot: bool = Option(False, "--plot", help="Also draw a piano roll."),
+    pitch_bend: bool = Option(False, "--pitch-bend", help="Keep how far each note sounds from its key: as pitch bends in the MIDI "
+                              "file, in the stems, and as cents in the table."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
 ):
@@ -528,8 +530,10 @@ def _transcribe(
             try:
                 if report: _check_page(output, names[path], "notes", overwrite)
                 done = transcribe_file(transcriber, path, output, track=names[path], table=csv, overwrite=overwrite,
-                                       progress=sys.stderr.isatty(), **options)
+                                       progress=sys.stderr.isatty(), pitch_bend=pitch_bend, **options)
                 typer.echo(f"{path}: {_transcribed_text(done)}")
+                if done.tuning is not None and not done.tuning.fits:
+                    typer.echo(f"{path}: {done.tuning}; " + ("kept as pitch bends" if pitch_bend else "pitches are rounded, --pitch-bend keeps them"))
                 if report: _transcription_page(output, names[path], path, done)
             except (InstsepError, UnicodeEncodeError, OSError) as error:
                 _print_error(_error_text(path, error))
