@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from ..core import InstsepError, atomic_path
+from .containers import SUFFIXES
 
 # %% auto #0
 __all__ = ['RecordedNote', 'NoteBank', 'render', 'record_soundfont', 'pitch_from_name', 'velocity_from_name', 'measure_pitch',
@@ -252,14 +253,13 @@ def pitch_from_name(
     name: str,  # a file's name: A4, As3v9, G4S, clarinet_A4_1_forte_normal, Piano.ff.Bb4
 ) -> int | None:  # MIDI pitch (C4 is 60), or None where the name tells none
     "MIDI pitch written in a file name, in the namings of tonejs, Salamander, Philharmonia and Iowa."
-    found = list(_PITCH.finditer(Path(name).stem if "." in name and name.rsplit(".", 1)[1].lower() in _SUFFIXES else name))
+    found = list(_PITCH.finditer(Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name))
     if not found: return None
     letter, accidental, octave, after = found[0].groups()
     sharp = {None: 0, "b": -1, "es": -1}.get(accidental, 1) + (1 if after else 0)
     return 12 * (int(octave) + 1) + _STEPS[letter.upper()] + sharp
 
 
-_SUFFIXES = {"wav", "flac", "mp3", "ogg", "aif", "aiff", "m4a"}
 _DYNAMICS = dict(ppp=20, pp=35, p=50, mp=64, mf=80, f=96, ff=112, fff=122, pianissimo=35, piano=50, forte=96, fortissimo=112)
 
 
@@ -341,7 +341,7 @@ def record_folder(
     if not folder.is_dir(): raise InstsepError(f"note bank: {folder} is no folder; give one of single notes named like A4.wav")
     instance = instance or f"{folder.parent.name}/{folder.name}"
     recorded = []
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower().lstrip(".") in _SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     for path in tqdm(files, desc=instance, disable=not progress):
         pitch = pitch_from_name(path.name)
         try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0] if pitch is not None else None

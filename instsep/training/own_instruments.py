@@ -23,6 +23,7 @@ from ..core import InstsepError, atomic_path
 from ..mixtures import INSTRUMENTS, Instrument, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank, record_folder, record_soundfont
 from ..music.notes import FAMILIES as GM_FAMILIES, PROGRAM_NAMES, _programs_of_name
+from ..sound.containers import SUFFIXES
 
 # %% auto #0
 __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'SHARED_CORRELATION', 'RECORDING', 'VARIATIONS',
@@ -373,8 +374,7 @@ class StemCache:
         "Decode the stems in a folder of the user's, or use what was decoded before."
         from instsep.sound.audio import load
         folder, stems = Path(folder), Path(stems)
-        suffixes = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a", ".opus"}
-        files = sorted(path for path in stems.rglob("*") if path.suffix.lower() in suffixes)
+        files = sorted(path for path in stems.rglob("*") if path.suffix.lower() in SUFFIXES)
         wanted = dict(files=_files_of(stems), instruments=[i.name for i in instruments], sample_rate=sample_rate)
         about = folder / "stems.json"
         if about.is_file() and json.loads(about.read_text())["wanted"] == wanted: return cls(folder)
