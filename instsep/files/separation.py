@@ -22,17 +22,15 @@ import numpy as np
 import torch
 from ..core import InstsepError
 from ..inference.windows import OVERLAP, _bar, separate_stream
+from ..sound.containers import SUFFIXES
 
 # %% ../../nbs/reference/files/separation.ipynb #cd42d047
-_SUFFIXES = set(""".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp1 .mp2 .mp3 .mpa .aiff .aif .aifc .m4a .m4b .m4r .aac .mp4 .m4v .mov .3gp .wma .asf .wmv
-.wv .ape .tta .tak .mpc .au .snd .caf .amr .ac3 .eac3 .dts .mka .mkv .webm .avi .mpg .mpeg .ts .flv .ogv .voc .ra .rm .spx .dsf .dff .sd2 .raw .pcm""".split())
-
 def track_name(
     path: str | Path, # of a recording
 ) -> str:
     "The name without its suffix; what is no suffix of a recording stays: `Vol. 2 (live)`."
     path = Path(path)
-    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 # %% ../../nbs/reference/files/separation.ipynb #c1ee85a0
 def _outputs(

@@ -215,6 +215,6 @@ def mp3_is_counted(view: View) -> bool:
 
 # %% ../../nbs/reference/sound/containers.ipynb #77e2d9a4
 SUFFIXES = {f".{name}" for name in (
-    "wav wave rf64 w64 flac ogg oga ogv opus spx mp3 mp2 mp1 mpa mpga m2a aiff aif aifc au snd caf voc avr ircam sph nist paf "  # by soundfile, most
+    "wav wave bwf rf64 w64 flac ogg oga ogv opus spx mp3 mp2 mp1 mpa mpga m2a aiff aif aifc au snd caf voc avr ircam sph nist paf "  # by soundfile, most
     "m4a m4b m4r m4v mp4 mov 3gp 3g2 aac adts loas mka mkv webm weba wma wmv asf avi flv f4a f4v ts mts m2ts vob mpg mpeg mxf "
     "wv ape tta tak mpc shn ofr ac3 ec3 eac3 dts mlp thd truehd amr awb ra rm rmvb dsf dff gsm nut oma aa3 adx xwma").split()}
