@@ -1,4 +1,4 @@
-"""Who wrote the pieces: composers, works and minutes of a piece bank, and which works are held out for testing.
+"""Who wrote the pieces: composers, works and minutes of a piece bank and of what is trained on, and which works are held out for testing.
 
     instsep pieces -o data/pieces.npz
     python benchmarks/piece_bank.py --pieces data/pieces.npz
@@ -19,11 +19,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
     bank = PieceBank.load(parser.parse_args().pieces)
-    composers = {name: dict(works=sum(composer == name for composer, _ in bank.works),
-                            minutes=round(sum(piece.seconds for piece in bank if piece.composer == name) / 60, 3))
-                 for name in dict.fromkeys(piece.composer for piece in bank)}
-    held_out = sorted({(piece.composer, piece.work) for piece in bank.split()["test"]})
-    log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers,
+    split = bank.split()
+    def counted(pieces):
+        "Works and minutes of each composer."
+        return {name: dict(works=sum(composer == name for composer, _ in pieces.works),
+                           minutes=round(sum(piece.seconds for piece in pieces if piece.composer == name) / 60, 3))
+                for name in dict.fromkeys(piece.composer for piece in pieces)}
+    composers, training = counted(bank), counted(split["train"])
+    held_out = sorted({(piece.composer, piece.work) for piece in split["test"]})
+    log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers, training=training,
                test_works=[list(work) for work in held_out])
     with atomic_path(RESULT) as temporary: temporary.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
     print(f"{RESULT.name}: {bank!r}, {len(composers)} composers, {len(held_out)} works to test on")
