@@ -20,7 +20,7 @@ from .sound.spectral import _extend, istft, stft
 # %% auto #0
 __all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'ConvUNet',
            'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation', 'attenuate_residual',
-           'SeparatorConfig', 'Separator']
+           'SeparatorConfig', 'channel_rms', 'only_active', 'Separator']
 
 # %% ../nbs/03_separator.ipynb #ebae7379
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -127,7 +127,7 @@ def attenuate_residual(
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
     instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")   # one stem each; what is none of them is `residual`
-    network: str = "BandSplitRNN"                                     # its name, see `network`
+    network: str = "HarmonicRNN"                                      # its name, see `inference.registry.network`
     options: dict = field(default_factory=dict)                       # of the network
     sample_rate: int = 44100                                          # Hz
     n_fft: int = 4096                                                 # samples in a frame: 93 ms
@@ -157,6 +157,22 @@ def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list
     return [k for k, kind in enumerate(kinds) if kind is not None and (wanted & kind or wanted == kind)]  # drums have no programs
 
 
+def channel_rms(
+    spec: torch.Tensor,  # complex (batch, channels, bins, frames)
+) -> torch.Tensor:       # (batch, bins, frames)
+    "One magnitude for all channels: the root of their mean energy."
+    return spec.abs().square().mean(1).sqrt()
+
+
+def only_active(
+    masks: torch.Tensor,  # (batch, stems, bins, frames), the last of them the residual's
+    active: list[int],    # indices of the instruments that play
+) -> torch.Tensor:        # (batch, active instruments and residual, bins, frames)
+    "Masks of the active instruments; what all others would get is residual."
+    masks = masks[:, active].float()
+    return torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)
+
+
 class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     active: list[int] | None = None   # indices of the active instruments; None: any may play; see `given_instruments`
@@ -178,24 +194,41 @@ class Separator(nn.Module):
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
         "Masks from the magnitudes, all channels together, normalised by their local RMS."
-        magnitude = spec.abs().square().mean(1).sqrt()                         # (batch, bins, frames)
-        bins = getattr(self.network, "spectrum_bins", 0)
-        conditioning = [sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]] if bins else []  # complex (batch, bins, frames)
-        merged_into = [None] * len(spec)                                       # which instrument the out-of-set notes were merged into
-        if conditioning and not self.network.training: conditioning[0], merged_into = self.network.settled_note_logits(conditioning[0], self.active, self.out_of_set)
+        magnitude = channel_rms(spec)                                          # (batch, bins, frames)
         relative = magnitude / local_rms(magnitude)
+        conditioning, merged_into = self.conditioning(spec)
         masks = self.network(relative, *conditioning)
         if self.active is not None:
-            masks = masks[:, self.active].float()
-            masks = torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)       # what inactive instruments would get is residual
+            masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
-        if self.network.training or self.active is not None and self.out_of_set: return masks
+        log_attenuation = self.log_attenuation(masks, magnitude, merged_into)  # (batch,)
+        return masks if log_attenuation is None else attenuate_residual(masks, relative, log_attenuation, merged_into)
+
+    def conditioning(
+        self,
+        spec: torch.Tensor,  # complex (batch, channels, bins, frames)
+    ) -> tuple[list[torch.Tensor], list[int | None]]:
+        "What a network conditioned on notes needs besides magnitudes, and which stem of each item got the out-of-set notes."
+        bins, unmerged = getattr(self.network, "spectrum_bins", 0), [None] * len(spec)
+        if not bins: return [], unmerged
+        mono = sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]                # complex (batch, bins, frames)
+        if self.network.training: return [mono], unmerged
+        logits, merged_into = self.network.settled_note_logits(mono, self.active, self.out_of_set)
+        return [logits], merged_into
+
+    def log_attenuation(
+        self,
+        masks: torch.Tensor,            # (batch, stems, bins, frames), the last of them the residual's
+        magnitude: torch.Tensor,        # (batch, bins, frames)
+        merged_into: list[int | None],  # for each item the stem that got the out-of-set notes
+    ) -> torch.Tensor | None:           # (batch,), for `attenuate_residual`; None: the residual stays as it is
+        "By how much to attenuate the residual: in full where no other instrument plays, else as the network asks for."
+        if self.network.training or self.active is not None and self.out_of_set: return None
+        if self.active is not None: return masks.new_full(masks.shape[:1], ABSENT_LOG_ATTENUATION)
         power = getattr(self.network, "residual_attenuation", 0.0)
-        if self.active is None and not power: return masks
-        log_attenuation = residual_log_attenuation(masks, magnitude, power)
-        for item, instrument_index in enumerate(merged_into):
-            if instrument_index is not None or self.active is not None: log_attenuation[item] = ABSENT_LOG_ATTENUATION
-        return attenuate_residual(masks, relative, log_attenuation, merged_into)
+        if not power: return None
+        merged = torch.tensor([k is not None for k in merged_into], device=masks.device)
+        return residual_log_attenuation(masks, magnitude, power).masked_fill(merged, ABSENT_LOG_ATTENUATION)
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
