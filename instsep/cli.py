@@ -441,16 +441,17 @@ def _train_separator(
     folder, seen = _check_output(output), sys.stderr.isatty()
     _check_positive(minutes=minutes, seconds=seconds, learning_rate=learning_rate)
     if bank and (soundfont or notes): raise InstsepError("--bank: leave --soundfont and --notes out, or --bank")
-    asked = dict(options=_options_of(options) if options else None, network=network, start=start, seed=seed,
-                 notes=[_folder_and_instrument(argument) for argument in notes or ()])
+    network_options = _options_of(options) if options else None
+    recorded_notes = [_folder_and_instrument(argument) for argument in notes or ()]
     banks = [_load_banks(bank)] if bank else []
     if banks and minutes is None and steps is None: steps = 5000
     batch = batch or (6 if steps or banks else 2)  # in a short time, many small steps
-    from instsep.training.own_instruments import results_text, train_separator
-    result = train_separator(_names(instruments) or [], folder, minutes=minutes, steps=steps, soundfonts=soundfont or None,
-                             stems=stems, banks=banks, pieces=pieces, batch=batch, seconds=seconds,
-                             learning_rate=learning_rate, workers=workers, resume=resume, device=device,
-                             log=lambda line: typer.echo(line, err=True), progress=seen, **asked)
+    from instsep.training.own_instruments import Learning, Sources, results_text, train_separator
+    sources = Sources(soundfonts=soundfont or None, notes=recorded_notes, stems=stems, banks=banks, pieces=pieces)
+    learning = Learning(minutes=minutes, steps=steps, network=network, options=network_options, start=start, batch=batch,
+                        seconds=seconds, learning_rate=learning_rate, seed=seed, workers=workers)
+    result = train_separator(_names(instruments) or [], folder, sources, learning, resume=resume, device=device,
+                             log=lambda line: typer.echo(line, err=True), progress=seen)
     if not result["stopped"]: typer.echo(results_text(result))
     typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} minutes; "
                f"instsep separate FILE -n {folder}")

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'S
            'INVENTED', 'OUT_OF_SET', 'MAX_CONFUSION', 'DEFAULT_START', 'find_instrument', 'choose_instruments',
            'list_instruments', 'cache_folder', 'cached_pieces', 'correlations', 'share_recordings', 'choose_test',
            'out_of_set_for', 'make_bank', 'is_recorded', 'StemCache', 'OwnMixtures', 'score_rows', 'score_summary',
-           'score_table', 'confusion', 'confusion_lines', 'same_network', 'start_from', 'measure', 'train_separator',
-           'results_text']
+           'score_table', 'confusion', 'confusion_lines', 'same_network', 'start_from', 'Sources', 'Learning',
+           'measure', 'train_separator', 'results_text']
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #f9cf61d2
 _RANGES = """
@@ -545,18 +545,91 @@ def start_from(separator, model) -> int:
     return len(taken)
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #c0c718cb
-def _datasets(instruments, output: Path, *, banks, soundfonts, notes, stems, pieces, quick, seconds, seed, sample_rate,
-              log, progress) -> dict:
+@dataclass(frozen=True)
+class Sources:
+    "What a separator of one's own learns from, and is measured by."
+    soundfonts: list[str] | None = None        # to record; None: all that are found
+    notes: list[tuple[str, str]] = ()          # (folder of recorded single notes, instrument)
+    stems: str | Path | None = None            # a folder of stems named by instrument
+    banks: list[NoteBank] = ()                 # instead of recording
+    pieces: "PieceBank | str | Path | None" = None  # or the file of one; None: music21's corpus
+
+    @property
+    def sample_rate(self) -> int:  # Hz
+        return self.banks[0].sample_rate if self.banks else 22050
+
+    def with_pieces(self) -> "Sources":
+        "The same, its file of pieces read."
+        from instsep.music.pieces import PieceBank
+        return replace(self, pieces=PieceBank.load(self.pieces)) if isinstance(self.pieces, (str, Path)) else self
+
+    def check(self, instruments: list[Instrument]) -> None:
+        "What is named must be there: said before anything is begun."
+        for place in self.soundfonts or ():
+            if not Path(place).is_file(): raise InstsepError(f"{place}: no such soundfont")
+        for folder, name in self.notes:
+            if find_instrument(name).name not in (names := [i.name for i in instruments]):
+                raise InstsepError(f"{folder}={name}: is none of the instruments asked for, {', '.join(names)}")
+            if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder of recorded notes")
+        if self.stems and not Path(self.stems).is_dir(): raise InstsepError(f"{self.stems}: no such folder of stems")
+
+
+@dataclass(frozen=True)
+class Learning:
+    "With which network a separator of one's own learns, how, and how long; half an hour where neither minutes nor steps are given."
+    minutes: float | None = None        # of training
+    steps: int | None = None            # of training at most
+    network: str | None = None          # by class name; that of `start`, or the shipped one
+    options: dict | None = None         # of the network
+    start: str | None = None            # weights to start from: a model's name or folder
+    batch: int = 2                      # mixtures in a step; few of them, and more steps, in a short time
+    seconds: float = 4.0                # length of a mixture
+    learning_rate: float = 2e-3
+    seed: int = 0
+    workers: int = 1
+    tested: int = 24                    # items in a test set
+
+    def __post_init__(self):
+        if self.minutes is None and self.steps is None: object.__setattr__(self, "minutes", 30.0)
+
+    @property
+    def quick(self) -> bool:
+        "Too short for all of the corpus?"
+        return self.steps is None and self.minutes < 60
+
+    @property
+    def length(self) -> str:
+        return " or ".join(f"{number:g} {unit}" for number, unit in ((self.minutes, "minutes"), (self.steps, "steps")) if number)
+
+    def separator_config(self, instruments: list[Instrument], sample_rate: int) -> "SeparatorConfig":
+        "Of the separator to train."
+        from instsep.separator import Separator, SeparatorConfig
+        known = Separator.from_pretrained(self.start).config if self.start else SeparatorConfig()
+        network = self.network or known.network
+        options = self.options if self.options is not None else known.options if network == known.network else {}
+        return SeparatorConfig(instruments=tuple(i.name for i in instruments), network=network, options=options).at(sample_rate)
+
+    def train_config(self, accelerator: str) -> "TrainConfig":
+        "Of its run."
+        from instsep.core import cpu_has_bf16
+        from instsep.training.separator import TrainConfig
+        return TrainConfig(steps=self.steps or 10**7, minutes=self.minutes, batch=self.batch, learning_rate=self.learning_rate,
+                           seed=self.seed, workers=self.workers, bf16=cpu_has_bf16() if accelerator == "cpu" else None)
+
+
+def _datasets(instruments, output: Path, sources: Sources, learning: Learning, *, log, progress) -> dict:
     "Everything to learn from and to be measured by: data sets, and what they were made of."
     from instsep.mixtures import DRY, STRONG_AUGMENTATION
     from instsep.music.pieces import PieceBank
     names = [i.name for i in instruments]
-    made, stem_cache, bank = dict(test=[]), None, banks[0] if banks else None
-    for more in banks[1:]: bank = bank + more
-    if stems: stem_cache = StemCache.fill(output / "stems", stems, instruments, sample_rate, log=log, progress=progress)
-    if not banks:
+    sample_rate, seed = sources.sample_rate, learning.seed
+    made, stem_cache, bank = dict(test=[]), None, sources.banks[0] if sources.banks else None
+    for more in sources.banks[1:]: bank = bank + more
+    if sources.stems:
+        stem_cache = StemCache.fill(output / "stems", sources.stems, instruments, sample_rate, log=log, progress=progress)
+    if not sources.banks:
         whole = stem_cache is not None and all(stem_cache.of(name, False) for name in names)
-        bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=soundfonts, notes=notes,
+        bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=sources.soundfonts, notes=sources.notes,
                                needed=not whole, sample_rate=sample_rate, log=log, progress=progress)
     test_fonts = made["test"]
     from_test = lambda instance: instance.split("/")[0] in test_fonts
@@ -569,12 +642,13 @@ def _datasets(instruments, output: Path, *, banks, soundfonts, notes, stems, pie
         for name in (*names, "other"):
             found, played = stem_cache.of(name, False), train.get(name, [])
             if found: train[name] = played + found * max(1, len(played) // len(found))  # half of the time
-    if pieces is None: pieces = cached_pieces(quick=quick, log=log, progress=progress) if bank else _any_pieces()
+    pieces = sources.pieces
+    if pieces is None: pieces = cached_pieces(quick=learning.quick, log=log, progress=progress) if bank else _any_pieces()
     split = pieces.split()
     if not all(len(part) for part in split.values()): split = {key: split["train"] for key in split}
     player = _InstancePlayer(bank, stem_cache, sample_rate)
     options = dict(known=instruments, sample_rate=sample_rate)
-    training = OwnMixtures(split["train"], player, train, seconds=seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
+    training = OwnMixtures(split["train"], player, train, seconds=learning.seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
                            augmentation=STRONG_AUGMENTATION, **options)
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
@@ -686,101 +760,90 @@ def _check_run(run: Path, config, plan) -> None:
                                "choose another folder, or start it anew with --no-resume")
 
 
-def _check_places(soundfonts, notes, stems, instruments: list[Instrument]) -> None:
-    "What is named must be there: said before anything is begun."
-    for place in soundfonts:
-        if not Path(place).is_file(): raise InstsepError(f"{place}: no such soundfont")
-    for folder, name in notes:
-        if find_instrument(name).name not in (names := [i.name for i in instruments]):
-            raise InstsepError(f"{folder}={name}: is none of the instruments asked for, {', '.join(names)}")
-        if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder of recorded notes")
-    if stems and not Path(stems).is_dir(): raise InstsepError(f"{stems}: no such folder of stems")
+class _BestSoFar:
+    "Scores averaged weights on held-out pieces, and keeps the best of them as a model."
+    def __init__(
+        self,
+        output: Path,             # the model's folder
+        card: dict,               # what it is trained on
+        stems: np.ndarray | None, # (items, stems, samples) to score on; None: the last weights are the best
+    ):
+        self.output, self.card, self.stems = output, card, stems
+
+    def score(self, separator) -> float:
+        "Mean gain over the mixture, in dB."
+        rows = score_rows(separator, self.stems, ideal=False) if self.stems is not None else []
+        return float(np.mean([row["ours"] - row["mixture"] for row in rows])) if rows else 0.0
+
+    def keep(self, module, score: float | None) -> None:
+        about = dict(self.card, steps=module.global_step, minutes=round(module.seconds / 60, 1), held_out_gain_db=score)
+        module.ema.at(44100).save_pretrained(self.output, card=about)
+
+
+def _fit(module, data: dict, run: Path, best: _BestSoFar, line: _ProgressLine, *, resume: bool, accelerator: str, callbacks) -> bool:
+    "Train until the end, or until Ctrl-C; was it that?"
+    from instsep.training.separator import HeldOut, Interrupt, fit
+    interrupt = Interrupt()
+    try:
+        fit(module, data["training"], run, resume=resume, progress=False, accelerator=accelerator,
+            callbacks=[*callbacks, interrupt, HeldOut(best.score, best.keep, on_step=line)])
+    except SystemExit as error:
+        if error.code != 1: raise
+        raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
+    finally: line.end()
+    return interrupt.asked
+
+
+def _write_scores(output: Path, result: dict) -> None:
+    "Into `scores.json`, and into the model's card."
+    with atomic_path(output / "scores.json") as temporary: temporary.write_text(json.dumps(result, indent=1))
+    about = json.loads((output / "config.json").read_text())
+    about["card"] |= {key: result[key] for key in ("scores", "confusion")}
+    with atomic_path(output / "config.json") as temporary: temporary.write_text(json.dumps(about, indent=1))
 
 
 def train_separator(
     instruments,                 # names, as `find_instrument` knows them: one stem each
     output: str | Path,          # a folder: it becomes the model
+    sources: Sources = Sources(),
+    learning: Learning = Learning(),
     *,
-    minutes: float | None = None,       # of training; 30 where there are neither minutes nor steps
-    steps: int | None = None,           # of training at most
-    soundfonts: list[str] | None = None,        # to record; None: all that are found
-    notes: list[tuple[str, str]] = (),          # (folder of recorded single notes, instrument)
-    stems: str | Path | None = None,            # a folder of stems named by instrument
-    banks: list[NoteBank] = (),                 # instead of recording
-    pieces=None,                        # a `PieceBank` or the file of one; None: music21's corpus
-    network: str | None = None,         # by class name; that of `start`, or HarmonicRNN
-    options: dict | None = None,        # of the network
-    start: str | None = None,           # weights to start from: a model's name or folder
-    batch: int = 2,                     # mixtures in a step; few of them, and more steps, in a short time
-    seconds: float = 4.0,               # length of a mixture
-    learning_rate: float = 2e-3,
-    seed: int = 0,
-    workers: int = 1,
     resume: bool = True,                # go on with the run in `output`, if there is one
     device: str | None = None,
-    tested: int = 24,                   # items in a test set
     callbacks: list = (),               # more of Lightning's
     log=print,                          # called with a line on what is going on
     progress: bool = True,
 ) -> dict:                              # what `scores.json` holds; "stopped": was it ended by Ctrl-C?
     "Train a separator for any instruments from what is at hand, and measure it."
-    from instsep.core import cpu_has_bf16, pick_device
-    from instsep.separator import Separator, SeparatorConfig
-    from instsep.training.separator import HeldOut, Interrupt, TrainConfig, fit
-    from instsep.music.pieces import PieceBank
-    output, chosen = Path(output), choose_instruments(instruments)
-    if isinstance(pieces, (str, Path)): pieces = PieceBank.load(pieces)
-    _check_places(soundfonts or (), notes, stems, chosen)
-    accelerator, run = pick_device(device).type, Path(output) / "run"
-    if minutes is None and steps is None: minutes = 30.0
-    known = Separator.from_pretrained(start).config if start else SeparatorConfig(network="HarmonicRNN")
-    network = network or known.network
-    options = options if options is not None else known.options if network == known.network else {}
-    config = SeparatorConfig(instruments=tuple(i.name for i in chosen), network=network, options=options)
-    plan = TrainConfig(steps=steps or 10**7, minutes=minutes, batch=batch, learning_rate=learning_rate, seed=seed,
-                       workers=workers, bf16=cpu_has_bf16() if accelerator == "cpu" else None)
-    rate = banks[0].sample_rate if banks else 22050
-    config = config.at(rate)
+    from instsep.core import pick_device
+    from instsep.separator import Separator
+    output, chosen, sources = Path(output), choose_instruments(instruments), sources.with_pieces()
+    sources.check(chosen)
+    accelerator, run = pick_device(device).type, output / "run"
+    config, plan = learning.separator_config(chosen, sources.sample_rate), learning.train_config(accelerator)
     if not resume: (run / "last.ckpt").unlink(missing_ok=True)
     going_on = (run / "last.ckpt").is_file()
     if going_on: _check_run(run, config, plan)
-    torch.manual_seed(seed)
-    module, start = _module(config, plan, start, (lambda line: None) if going_on else log)
-    data = _datasets(chosen, output, banks=banks, soundfonts=soundfonts, notes=notes, stems=stems, pieces=pieces,
-                     quick=steps is None and minutes < 60, seconds=seconds, seed=seed, sample_rate=rate, log=log,
-                     progress=progress)
-    card = dict(made_by="instsep train separator", batch=batch, seconds=seconds, seed=seed, start=start,
-                soundfonts=[name for name, _ in data["made"].get("soundfonts", [])],
+    torch.manual_seed(learning.seed)
+    module, start = _module(config, plan, learning.start, (lambda line: None) if going_on else log)
+    data = _datasets(chosen, output, sources, learning, log=log, progress=progress)
+    card = dict(made_by="instsep train separator", batch=learning.batch, seconds=learning.seconds, seed=learning.seed,
+                start=start, soundfonts=[name for name, _ in data["made"].get("soundfonts", [])],
                 test_soundfonts=data["made"]["test"])
-    scored_stems = _stacked_stems(data["valid"], min(8 if minutes and minutes < 10 else 16, tested)) if data["valid"] else None
-    def score(separator):
-        rows = score_rows(separator, scored_stems, ideal=False) if scored_stems is not None else []
-        return float(np.mean([row["ours"] - row["mixture"] for row in rows])) if rows else 0.0
-    def keep(module, score):
-        about = dict(card, steps=module.global_step, minutes=round(module.seconds / 60, 1), held_out_gain_db=score)
-        module.ema.at(44100).save_pretrained(output, card=about)
-    line, interrupt = _ProgressLine(plan.steps, minutes, progress, log), Interrupt()
-    length = " or ".join(f"{number:g} {unit}" for number, unit in ((minutes, "minutes"), (steps, "steps")) if number)
-    log(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {length}"
+    few = min(8 if learning.minutes and learning.minutes < 10 else 16, learning.tested)
+    best = _BestSoFar(output, card, _stacked_stems(data["valid"], few) if data["valid"] else None)
+    line = _ProgressLine(plan.steps, learning.minutes, progress, log)
+    log(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {learning.length}"
         f"{' in all' * going_on}; Ctrl-C keeps the best so far")
-    try:
-        fit(module, data["training"], run, resume=resume, progress=False, accelerator=accelerator,
-            callbacks=[*callbacks, interrupt, HeldOut(score, keep, on_step=line)])
-    except SystemExit as error:
-        if error.code != 1: raise
-        raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
-    finally: line.end()
+    stopped = _fit(module, data, run, best, line, resume=resume, accelerator=accelerator, callbacks=callbacks)
     result = dict(instruments=list(config.instruments), steps=module.global_step,
-                  minutes=round(module.seconds / 60, 1), stopped=interrupt.asked)
-    if interrupt.asked: return result
+                  minutes=round(module.seconds / 60, 1), stopped=stopped)
+    if stopped: return result
     log("measuring")
-    separator = Separator.from_pretrained(output).to(next(module.parameters()).device).at(rate)
-    result |= measure(separator, data["tests"], tested, progress=progress)
+    separator = Separator.from_pretrained(output).to(next(module.parameters()).device).at(sources.sample_rate)
+    result |= measure(separator, data["tests"], learning.tested, progress=progress)
     result["test_soundfonts"] = data["made"]["test"]
-    with atomic_path(output / "scores.json") as temporary: temporary.write_text(json.dumps(result, indent=1))
-    about = json.loads((output / "config.json").read_text())
-    about["card"] |= {key: result[key] for key in ("scores", "confusion")}
-    with atomic_path(output / "config.json") as temporary: temporary.write_text(json.dumps(about, indent=1))
+    _write_scores(output, result)
     return result
 
 
