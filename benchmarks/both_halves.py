@@ -9,8 +9,6 @@ the probabilities they were picked from, and, as a bound, by the true ones. How 
 must be is decided on mixtures of validation pieces, so that the other sets only confirm or do not. Results go to
 benchmarks/results/both_halves.json and .md.
 """
-import argparse
-import json
 import math
 from pathlib import Path
 
@@ -27,8 +25,8 @@ from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator, SeparatorConfig
 from instsep.sound.spectral import istft
-from transcription import (SEEN_SOUNDFONT, PROGRAM, RATE, SHORT, HELD_OUT_SOUNDFONT, Item, _over, _write, family, pooled, recorded_items, scores,
-                           soundfont_items, soundfonts)
+from common import PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, soundfonts, test_soundfonts, write_results
+from transcription import PROGRAM, RATE, SHORT, Item, _over, family, pooled, recorded_items, scores, soundfont_items
 
 DECIBELS, SHARES, TRUST, AUDIBLE_DB = (3, 6, 12, 20), (0.05, 0.1, 0.2), (0.25, 0.5, 1.0), -25.0
 VALIDATION = "validation"
@@ -255,14 +253,14 @@ def chosen(notes: list[dict], stems: list[dict]) -> list[dict]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--model", default=DEFAULT_TRANSCRIBER)
     parser.add_argument("--separator", default="trio")
-    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
-    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=20, help="mixtures per soundfont")
     parser.add_argument("--name", default="both_halves", help="of the result")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     separator, transcriber = Separator.from_pretrained(args.separator), FrameTranscriber.from_pretrained(args.model)
@@ -272,11 +270,8 @@ def main():
     def items():
         for seed, augmentation in ((200, DRY), (201, DEFAULT_AUGMENTATION)):
             yield from soundfont_items(VALIDATION, fonts[SEEN_SOUNDFONT], split["valid"], args.count // 2, seed=seed, augmentation=augmentation)
-        for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
-            if font in fonts: yield from soundfont_items(label, fonts[font], split["test"], args.count)
-            else: print(f"{label}: {font} is not installed, left out")
-        if folder.is_dir(): yield from recorded_items("recordings", folder, ("R01", "R02", "R03", "R04"))
-        else: print(f"recordings: {folder} is not there, left out")
+        for label, font in test_soundfonts(): yield from soundfont_items(label, font, split["test"], args.count)
+        yield from recorded_items("recordings", folder, TRIOS)
     for item in items():
         found, stems = try_all(item, separator, transcriber, comb)
         rows += stems
@@ -296,7 +291,7 @@ def main():
             "either side, from 50 ms before the onset to 0.3 s after the offset); the true notes are a bound that no transcriber passes. Probabilities: their roots. The gain "
             "is over the plain masks, stem by stem:\n\n" + format_table(stems, digits=2) + "\n")
     single = [{key: a[key] for key in ("set", "item", "system")} | {key: a["scores"][key] for key in (*MEASURES, "instrument_leakage")} for a in answers]
-    _write(Path(args.out) / args.name, text, dict(model=args.model, separator=args.separator, count=args.count, thresholds=vars(transcriber.pick),
+    write_results(Path(args.out) / args.name, text, dict(model=args.model, separator=args.separator, count=args.count, thresholds=vars(transcriber.pick),
            chosen=decided, notes=notes, stems=stems, note_items=single, stem_items=rows))
 
 

@@ -7,8 +7,6 @@ the same with errors. Nothing about them is easier to score than music. The comm
 start it, so the time includes Python, the imports and the writing of the table, JSON and CSV; and once more with the page of the five
 worst items. Results go to benchmarks/results/evaluate_speed.json and .md.
 """
-import argparse
-import json
 import os
 import platform
 import resource
@@ -23,6 +21,7 @@ import numpy as np
 from instsep.sound.audio import save
 from instsep.metrics import format_table
 from instsep.music.notes import Note, write_midi
+from common import RESULTS, arguments, processor, write_results
 
 STEMS = ("clarinet", "guitar", "piano")
 
@@ -58,16 +57,11 @@ def timed(folder, *options):
     return dict(command=" ".join(["evaluate --json --csv", *options[:1]]), wall_seconds=time.perf_counter() - begun, cpu_seconds=cpu() - used)
 
 
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--items", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an item")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -80,11 +74,7 @@ def main():
     text = (f"# Speed of `instsep evaluate`\n\n`python benchmarks/evaluate_speed.py --items {args.items} --seconds {args.seconds:g}`\n\n"
             f"{args.items} items of {len(STEMS)} stereo stems and a MIDI file, {args.seconds:g} s each, on {cores} core(s) of {processor()}, "
             f"with Python's start (wall time depends on what else the machine does); the page with five items in sound has {page:.1f} MB.\n\n{format_table(rows)}\n")
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluate_speed.md").write_text(text)
-    (out / "evaluate_speed.json").write_text(json.dumps(about, indent=1) + "\n")
-    print(text)
+    write_results(Path(args.out) / "evaluate_speed", text, about)
 
 
 if __name__ == "__main__": main()

@@ -19,7 +19,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -27,10 +26,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from torch import nn
+from common import RESULTS, arguments, cpu_time, processor, read_json, write_json, write_text
 
 RATE, SECONDS = 44100, 30
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "inference_gains.json"
+HERE, RESULT = Path(__file__).parent, RESULTS / "inference_gains.json"
 
 
 def recording() -> np.ndarray: # (2, samples)
@@ -103,18 +102,10 @@ def in_pairs(separator, mixture: np.ndarray, window: float) -> np.ndarray:
     separated(separator, mixture, window)
     separator.network = paired = Paired(network)
     same = [given for given in collecting.given if given.shape == collecting.given[0].shape]
-    spent = time.process_time()
-    with torch.inference_mode(): paired.prepare(same[:len(same) // 2 * 2])
-    spent = time.process_time() - spent
-    began = time.process_time()
-    stems = separated(separator, mixture, window)
+    with torch.inference_mode(): _, prepared = cpu_time(paired.prepare, same[:len(same) // 2 * 2])
+    stems, spent = cpu_time(separated, separator, mixture, window)
     separator.network = network
-    return stems, spent + time.process_time() - began
-
-
-def timed(function, *arguments) -> tuple[np.ndarray, float]: # result, processor seconds
-    began = time.process_time()
-    return function(*arguments), time.process_time() - began
+    return stems, prepared + spent
 
 
 def quantised(separator):
@@ -150,7 +141,7 @@ def one(name: str, folder: Path, runs: int) -> None:
     separator.network.supports_bf16 = False  # but where it is tried
     change, window, pairs = WAYS[name]
     if change: change(separator)
-    run = (lambda: in_pairs(separator, mixture, window)) if pairs else (lambda: timed(separated, separator, mixture, window))
+    run = (lambda: in_pairs(separator, mixture, window)) if pairs else (lambda: cpu_time(separated, separator, mixture, window))
     stems, first = run()  # warm-up: whatever is compiled or exported is so now
     seconds = min(run()[1] for _ in range(runs))
     expected = folder / "stems.npy"
@@ -172,17 +163,17 @@ def measure(name: str, folder: Path, options) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--onnx", metavar="FOLDER", help="where onnx and onnxruntime are, if not installed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=3, help="in each round")
     parser.add_argument("--ways", nargs="*", help="only those whose names contain one of these words; the others' rows stay")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="only write and print the table of the JSON again")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one: return one(options.one[0], Path(options.one[1]), options.runs)
-    if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
+    if options.table: return report(read_json(options.output), options.output.with_suffix(".md"))
     first, rows = next(iter(WAYS)), {}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds):
@@ -194,21 +185,14 @@ def main() -> None:
                 rows[name] = row
                 print(turn + 1, name, row, flush=True)
     if options.ways and options.output.exists():  # the rest as it was measured before
-        before = json.loads(options.output.read_text())["rows"]
+        before = read_json(options.output)["rows"]
         rows = {name: rows.get(name) or before[name] for name in WAYS if name in rows or name in before}
         if first in before: rows[first] = min(rows[first], before[first], key=lambda row: row["cpu_s"])
     log = dict(command="python benchmarks/inference_gains.py" + " --onnx FOLDER" * ("ONNX Runtime" in rows), model="trio",
                machine=dict(processor=processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
                versions=dict(python=platform.python_version(), torch=torch.__version__), seconds=SECONDS, rows=rows)
-    options.output.write_text(json.dumps(log, indent=1) + "\n")
+    write_json(options.output, log)
     report(log, options.output.with_suffix(".md"))
-
-
-def processor() -> str:
-    "The processor's name, where the system tells it."
-    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError: return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def report(log: dict, path: Path) -> None:
@@ -236,7 +220,7 @@ stems of the first row. Shorter windows hold less of the piece, which is why the
 that have instructions for them, and windows of 20 s, which cost little on the recordings of `separation.py` (`trio` +4.4 dB instead of +4.5,
 the `trio-informed` of that time +6.2 with either) and less memory wherever a recording is longer than a window (`separator_speed.md`).
 """
-    path.write_text(text)
+    write_text(path, text)
     print(text)
 
 

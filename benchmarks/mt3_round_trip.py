@@ -7,17 +7,15 @@
 Writes benchmarks/results/mt3_round_trip.json and, made from it, mt3_round_trip.md, which is printed too. Once with a program for each part, as the tokens want
 it; once with all parts on one program, where voices that meet on a pitch become one; once with 127 velocities.
 """
-import argparse
-import json
 import platform
-import time
 from pathlib import Path
 
 from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.music.tokens import Codec, round_trip
+from common import RESULTS, arguments, cpu_time, read_json, write_json, write_text
 
-RESULTS = Path(__file__).parent/"results"/"mt3_round_trip.json"
+RESULT = RESULTS / "mt3_round_trip.json"
 
 
 def notes_of(piece, one_program: bool) -> list[Note]:
@@ -42,20 +40,19 @@ def ceiling(bank, one_program: bool = False, codec: Codec = Codec()) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--pieces", type=Path, help="a bank (.npz)")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="only write and print the table of the JSON again")
     options = parser.parse_args()
-    if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
+    if options.table: return report(read_json(options.output), options.output.with_suffix(".md"))
     bank = PieceBank.load(options.pieces) if options.pieces else PieceBank.from_music21()
-    began = time.process_time()
-    table = {"a program for each part": ceiling(bank), "all parts on one program": ceiling(bank, one_program=True),
+    def ceilings(): return {"a program for each part": ceiling(bank), "all parts on one program": ceiling(bank, one_program=True),
              "a program for each part, 127 velocities": ceiling(bank, codec=Codec(velocity_bins=127))}
+    table, seconds = cpu_time(ceilings)
     result = dict(command="python benchmarks/mt3_round_trip.py --pieces pieces.npz", bank=repr(bank),
-                  python=platform.python_version(), cpu_s=round(time.process_time() - began, 1), table=table)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+                  python=platform.python_version(), cpu_s=round(seconds, 1), table=table)
+    write_json(options.output, result)
     report(result, options.output.with_suffix(".md"))
 
 
@@ -79,7 +76,7 @@ Every piece from notes to tokens to notes; what is missing here, no transcriber 
 
 {table}
 """
-    path.write_text(text)
+    write_text(path, text)
     print(text)
 
 

@@ -29,8 +29,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from torch import nn
+from common import RESULTS, arguments, processor, read_json, write_json, write_text
 
-RESULTS = Path(__file__).parent/"results"/"mt3_speed.json"
+RESULT = RESULTS / "mt3_speed.json"
 SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_decoder_layers=8, vocab_size=1536)
 FRAMES, SEED = 256, 0
 LENGTHS = (128, 256, 512, 1023)
@@ -282,11 +283,11 @@ def with_same_tokens(table: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
     parser.add_argument("--port", metavar="FOLDER", help="also measure the port in that checkout; needs --old-transformers")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--attention", action="store_true", help="measure only memory and the ways to attend; the rest stays")
     parser.add_argument("--contenders", action="store_true", help="measure only 5 segments of 128 tokens; the rest stays")
     parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
@@ -296,26 +297,26 @@ def main() -> None:
     if options.port and not (options.old_transformers or options.only_rival): parser.error("--port needs --old-transformers")
     if options.only_rival: return only_rival(options.only_rival, options.port, options.repeats, options.contenders)
     if options.attention:
-        result = json.loads(options.output.read_text())
+        result = read_json(options.output)
         flat = result["cpu_ms_per_token_by_eighths_of_1023"]
         result |= dict(reading_by_eighths_of_1023=reading_of(flat), attention=attention_ways())
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.output, result)
         return report(result, options.output.with_suffix(".md"))
-    if options.table: return report(json.loads(options.output.read_text()), options.output.with_suffix(".md"))
+    if options.table: return report(read_json(options.output), options.output.with_suffix(".md"))
     import instsep
     import transformers
     weights, repeats = random_weights(), options.repeats
     name = f"transformers {transformers.__version__} T5"
     mine, theirs = ours(weights), rival(weights)
     table = measure({"instsep": mine, name: theirs}, 5, 128, repeats)
-    here = dict(machine=dict(processor=_processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
+    here = dict(machine=dict(processor=processor(family=True), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
                 versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                               instsep=instsep.__version__))
     if options.contenders:
         if options.old_transformers:
             table |= run_old(options.old_transformers, options.port, weights, repeats, options.output, contenders=True)["table"]
-        result = json.loads(options.output.read_text()) | dict(batch_5=with_same_tokens(table), batch_5_measured=here)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        result = read_json(options.output) | dict(batch_5=with_same_tokens(table), batch_5_measured=here)
+        write_json(options.output, result)
         return report(result, options.output.with_suffix(".md"))
     attention = attention_ways()
     flat = {f"instsep, batch {batch}": per_token(mine, batch, 1023, min(3, repeats)) for batch in (1, 5)}
@@ -340,17 +341,8 @@ def main() -> None:
         batch_5=table, batches=batches, ending_one_after_another=ending, cpu_ms_per_token_of_segments=segments,
         cpu_ms_per_token_by_eighths_of_1023=flat, reading_by_eighths_of_1023=read, attention=attention)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.output, result)
     report(result, options.output.with_suffix(".md"))
-
-
-def _processor() -> str:
-    "The processor's name, where the system tells it."
-    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError: return platform.processor()
-    cpu_info = {line.split(":", 1)[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
-    if "model name" not in cpu_info: return platform.machine()
-    return cpu_info["model name"] + (f", family {cpu_info['cpu family']} model {cpu_info['model']}" if "cpu family" in cpu_info else "")
 
 
 def rows_of(header: list[str], rows: list[list]) -> str:
@@ -451,7 +443,7 @@ cache, it cannot be.
 Half the bytes are not half the time: products of 16-bit numbers are slower here, and widening them costs about what reading
 them saves; and they are less exact: a single layer errs by 1e-4 or more (keys and values here are random, of size 1).
 """
-    path.write_text(text)
+    write_text(path, text)
     print(text)
 
 

@@ -12,10 +12,7 @@ With a GPU all of it is done there; `--clock wall` then makes minutes of it minu
 Goes on where it stopped when it is run again. Checkpoints go to --work; each run's log to
 nbs/results/<name>/<run>, the table to benchmarks/results/<name>.{json,md}; <name> is mt3_training unless --name says otherwise.
 """
-import argparse
 import copy
-import json
-import platform
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -23,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from instsep.core import atomic_path
 from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
 from instsep.training.mt3 import (HOP, PRESETS, SegmentCache, Shuffled, SAMPLE_RATE, SEGMENT_FRAMES, MT3Module, MT3TrainConfig, best_network,
@@ -31,9 +27,10 @@ from instsep.training.mt3 import (HOP, PRESETS, SegmentCache, Shuffled, SAMPLE_R
                                   segment_scores, time_tokens_as_positions)
 from instsep.sound.notebank import NoteBank
 from instsep.music.pieces import PieceBank
+from common import arguments, read_json, write_json, write_text
+from common import LOGS as ALL_LOGS, RESULTS, processor as processor_name
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-LOGS, TABLE = REPOSITORY/"nbs/results/mt3_training", REPOSITORY/"benchmarks/results/mt3_training"  # see --name
+LOGS, TABLE = ALL_LOGS/"mt3_training", RESULTS/"mt3_training"  # see --name
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LAST = "encoder,embeddings,decoder:0-{}"  # the last decoder layer, the norm behind it and the head are left
 WAYS = {  # name: (what to change in the run, train on more data?)
@@ -51,15 +48,13 @@ def folder_of(name: str) -> str: return name.replace(" ", "_").replace(",", "")
 def processor() -> str:
     "What does the work, in words."
     if DEVICE == "cuda": return f"One {torch.cuda.get_device_name()}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return f"One core of an {next(names, platform.processor())}"
+    return f"One core of an {processor_name()}"
 
 
 def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about: dict) -> tuple[dict, MT3]:
     "One run, if it is not finished yet: its row of the table, and the network when it was best."
     folder = work/folder_of(name)
-    if (folder/"row.json").is_file(): return json.loads((folder/"row.json").read_text()), load_mt3(folder)
+    if (folder/"row.json").is_file(): return read_json(folder/"row.json"), load_mt3(folder)
     dataset, valid = data()
     if about["kept"]:
         inner = dataset.dataset if isinstance(dataset, Shuffled) else dataset
@@ -79,15 +74,11 @@ def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about:
     log = LOGS/folder.name
     log.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder/"run/log.csv", log/"log.csv")
-    settings = json.loads((folder/"run/config.json").read_text())
+    settings = read_json(folder/"run/config.json")
     write_json(log/"run.json", dict(about, run=name, train=asdict(plan), config=settings["config"],
                                     versions=settings["versions"], result=row))
     write_json(folder/"row.json", row)
     return row, best
-
-
-def write_json(path: Path, content) -> None:
-    with atomic_path(path) as temporary: temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def note(rows: list[dict]) -> str:
@@ -111,7 +102,7 @@ def table_row(name: str, row: dict) -> dict:
 
 def main():
     global LOGS, TABLE
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--bank", required=True, help="a note bank with clarinets, guitars and pianos")
     parser.add_argument("--pieces", required=True, help="a piece bank")
     parser.add_argument("--network", default="mt3-tiny")
@@ -189,7 +180,7 @@ def finish(rows: dict, before: dict, about: dict) -> None:
     if best < 0.2:
         lines += [f"No network here transcribes well: onset F1 is {best:.2f} at best. So the table shows what a loss does in so "
                   "little time, not which way leads to the best transcriber.", ""]
-    with atomic_path(TABLE.with_suffix(".md")) as path: path.write_text("\n".join(lines))
+    write_text(TABLE.with_suffix(".md"), "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ time of one thread, so that other programs on the machine do not spoil them.
 
     OMP_NUM_THREADS=1 python benchmarks/notebank_speed.py --out benchmarks/results/notebank_speed
 """
-import argparse
 import csv
-import platform
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +17,13 @@ from instsep.sound.notebank import NoteBank, record_soundfont, render
 from instsep.music.notes import Note
 from instsep.music.pieces import CLASSICAL_WORKS, PieceBank
 from instsep.sound.soundfont import Synthesizer, default_soundfont
+from common import arguments, cpu_time, processor, write_text
 
 RATE, PROGRAMS = 44100, dict(clarinet=71, guitar=24, piano=0)
 
 
 def snr_db(reference: np.ndarray, estimate: np.ndarray) -> float:
     return float(10 * np.log10(np.square(reference).sum() / np.square(reference - estimate).sum()))
-
-
-def seconds_of(action) -> tuple[float, object]:
-    "Processor time of `action()`, and what it returned."
-    start = time.process_time()
-    result = action()
-    return time.process_time() - start, result
 
 
 def record(parts: dict[str, np.ndarray], soundfont) -> NoteBank:
@@ -61,7 +52,7 @@ def what_is_left(bank: NoteBank, name: str, synthesizer: Synthesizer) -> tuple[f
 
 def measure(parts: dict[str, np.ndarray], soundfont, repeats: int) -> tuple[list[dict], dict]:
     "A row of figures for each part and one for all, and what was said on the way."
-    recording, bank = seconds_of(lambda: record(parts, soundfont))
+    bank, recording = cpu_time(record, parts, soundfont)
     rows, total = [], np.zeros(3)
     rng = np.random.default_rng(0)
     with Synthesizer(soundfont) as synthesizer:
@@ -71,10 +62,10 @@ def measure(parts: dict[str, np.ndarray], soundfont, repeats: int) -> tuple[list
             synthesizer.render(score[:1])  # programs are loaded at the first note
             times = []
             for _ in range(repeats):
-                exact_s, exact = seconds_of(lambda: synthesizer.render(score).mean(0))
+                exact, exact_s = cpu_time(lambda: synthesizer.render(score).mean(0))
                 length = len(exact) / RATE
-                bank_s, fast = seconds_of(lambda: render(bank, notes, name, align=64, seconds=length))
-                detuned_s, _ = seconds_of(lambda: render(bank, notes, name, seconds=length, detune=cents))
+                fast, bank_s = cpu_time(lambda: render(bank, notes, name, align=64, seconds=length))
+                _, detuned_s = cpu_time(lambda: render(bank, notes, name, seconds=length, detune=cents))
                 times.append((exact_s, bank_s, detuned_s))
             times = np.median(times, 0)
             total += times
@@ -98,14 +89,8 @@ def table(rows: list[dict], about: dict) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in about.items()) + "\n"
 
 
-def processor() -> str:
-    "The processor's name, where the system tells."
-    try: return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration): return platform.processor() or platform.machine()
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--soundfont", default=None, help="a .sf2 or .sf3; TimGM6mb when left out")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", help="write OUT.csv and OUT.md")
@@ -124,7 +109,7 @@ def main():
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    out.with_suffix(".md").write_text(f"# Note bank and FluidSynth\n\n{table(rows, about)}{REMARKS}")
+    write_text(out.with_suffix(".md"), f"# Note bank and FluidSynth\n\n{table(rows, about)}{REMARKS}")
 
 
 REMARKS = """

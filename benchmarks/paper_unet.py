@@ -9,7 +9,6 @@ already is left as it is, so a run that was cut off goes on where it stopped; `-
 `--depth` trains the paper's network with and without normalisation and only writes how much its deep half does.
 The bank is a `NoteBank` at 22050 Hz, see `instsep.sound.notebank`.
 """
-import argparse
 import json
 import platform
 import time
@@ -30,11 +29,12 @@ from instsep.inference.registry import find_network
 from instsep.separator import ConvUNet, local_rms
 from instsep.sound.spectral import istft, oracle, stft
 from instsep.training.separator import spectral_loss
+from common import ALSO_SEEN_SOUNDFONT, LOGS, SEEN_SOUNDFONT, arguments, read_json, write_json
 
 SAMPLE_RATE, N_FFT, HOP, SECONDS = 22050, 4096, 1024, 2.5   # 2048 bins (and the Nyquist bin) of 5.4 Hz, 46 ms apart
 ITEMS, EPOCHS, BATCH, LEARNING_RATE, SEED = 160, 5, 2, 1e-3, 0
 STEMS = ("clarinet", "guitar", "piano", "other")
-SEEN_SOUNDFONT = ("FluidR3_GM", "MuseScore_General")
+SEEN_SOUNDFONTS = (SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)
 PICTURE_BINS, PICTURE_FRAMES = 256, 60                       # what is kept of a picture: up to 1.4 kHz, 2.8 s
 PICTURED = ("paper", "level", "log", "mask", "repaired")
 HEARD_TRIALS = ("paper", "repaired")
@@ -245,14 +245,14 @@ def keep_truth(folder, stems):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--bank", required=True, help="note bank to train on, 22050 Hz")
     parser.add_argument("--unheard", required=True, help="note bank of a soundfont that is not in it")
     parser.add_argument("--pieces", default=None, help="a piece bank; the one of the package when left out")
     parser.add_argument("--count", type=int, default=32, help="mixtures in each test set")
     parser.add_argument("--only", nargs="*", default=[trial.name for trial in TRIALS])
     parser.add_argument("--depth", action="store_true", help="only measure how much the deep half of the paper's network does")
-    parser.add_argument("--out", default=str(Path(__file__).parents[1] / "nbs/results"))
+    parser.add_argument("--out", default=str(LOGS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     bank, held_out = NoteBank.load(args.bank), NoteBank.load(args.unheard)
@@ -268,7 +268,7 @@ def main():
         return [mixtures[i]["stems"] for i in range(args.count)]
 
     groups = lambda font: sorted({instance.split("/")[0] for name in font.instruments for instance in font.of(name)})
-    sets = {"seen soundfont": test(bank, SEEN_SOUNDFONT), "held-out soundfont": test(held_out, groups(held_out))}
+    sets = {"seen soundfont": test(bank, SEEN_SOUNDFONTS), "held-out soundfont": test(held_out, groups(held_out))}
     cache = {}
     def items(i):
         if i not in cache: cache[i] = data[int(i)]["stems"]
@@ -277,7 +277,7 @@ def main():
     path = Path(args.out) / "paper_unet.json"
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    log = json.loads(path.read_text()) if path.exists() else dict(trials={})
+    log = read_json(path, dict(trials={}))
     shown = next(s for s in sets["seen soundfont"] if all(s[k].any() for k in range(3)))
     if args.depth:
         log["depth"] = dict(bins=[2048 >> height for height in range(9)], bank=repr(bank), torch=torch.__version__)
@@ -285,11 +285,11 @@ def main():
             if trial.name not in ("paper", "paper, norm only"): continue
             mixture, network = shown.sum(0), build(trial).eval()
             log["depth"][trial.name] = dict(untrained=depth(network, trial, mixture), trained=depth(train(trial, items)[0], trial, mixture))
-        with atomic_path(path) as tmp: tmp.write_text(json.dumps(log, indent=1))
+        write_json(path, log)
         return print(json.dumps(log["depth"], indent=1))
     log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE,
                 seconds=SECONDS, sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count,
-                bank=groups(bank), seen=SEEN_SOUNDFONT, held_out=groups(held_out), hardware="one CPU core",
+                bank=groups(bank), seen=SEEN_SOUNDFONTS, held_out=groups(held_out), hardware="one CPU core",
                 versions=dict(python=platform.python_version(), torch=torch.__version__, instsep=__version__))
     if "baselines" not in log: log["baselines"] = baselines(sets)
     if "silence" not in log: log["silence"] = silence(items(i) for i in range(ITEMS))
@@ -300,7 +300,7 @@ def main():
         log["trials"][trial.name] = dict(asdict(trial), parameters=sum(p.numel() for p in network.parameters()), cpu_seconds=round(seconds, 1),
                                          loss_every_20_steps=curve, scores=evaluate(network, trial, sets))
         keep(folder, network, trial, shown)
-        with atomic_path(path) as tmp: tmp.write_text(json.dumps(log, indent=1))
+        write_json(path, log)
         total = {label: next(r for r in rows if r["stem"] == "all" and r["measure"] == "si_sdr_improvement") for label, rows in log["trials"][trial.name]["scores"].items()}
         print(f"{trial.name}: " + ", ".join(f"{label} {r['mean']:+.1f} dB (median {r['median']:+.1f}, n {r['n']})" for label, r in total.items()), flush=True)
 

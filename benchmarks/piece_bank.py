@@ -5,19 +5,15 @@
 
 Writes nbs/results/piece_bank.json, which chapter 6 reads.
 """
-import argparse
-import json
-from pathlib import Path
-
-from instsep.core import atomic_path
 from instsep.music.pieces import PieceBank
+from common import LOGS, PIECES, arguments, write_json
 
-RESULT = Path(__file__).parents[1] / "nbs/results/piece_bank.json"
+RESULT = LOGS / "piece_bank.json"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
+    parser = arguments(__doc__)
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
     bank = PieceBank.load(parser.parse_args().pieces)
     split = bank.split()
     def counted(pieces):
@@ -29,7 +25,7 @@ def main():
     held_out = sorted({(piece.composer, piece.work) for piece in split["test"]})
     log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers, training=training,
                test_works=[list(work) for work in held_out])
-    with atomic_path(RESULT) as temporary: temporary.write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+    write_json(RESULT, log, ensure_ascii=False)
     print(f"{RESULT.name}: {bank!r}, {len(composers)} composers, {len(held_out)} works to test on")
 
 

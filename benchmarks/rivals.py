@@ -13,43 +13,39 @@ Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON 
 cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the table again.
 Rows that differ only in which weights are scored, the last or the averaged ones, share one training and are made together.
 """
-import argparse
 import json
-import platform
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from instsep import __version__, harmonic
+from instsep import __version__
 from instsep.sound.audio import resample
 from instsep.core import atomic_path
 from instsep.metrics import format_table, stem_scores
-from instsep.mixtures import Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
+from instsep.mixtures import TRIO, Equaliser, Gain, Mixtures, Room, WhiteNoise, balanced, bank_player
 from instsep.sound.notebank import NoteBank
 from instsep.music.pieces import PieceBank
-from instsep.harmonic import HarmonicLayer, HarmonicRNN, _shifted
+from instsep.harmonic import HarmonicRNN
 from instsep.separator import Separator, SeparatorConfig, local_rms
 from instsep.inference.registry import network
-from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import _extend, istft, oracle
 from instsep.training.separator import SeparatorModule, TrainConfig, spectral_loss
-from separation import SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, recording_items, soundfont_items
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time, processor, read_json, recordings,
+                    test_soundfonts, write_json, write_text)
+from separation import soundfont_items
 
 RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
 ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
-TRIO = ("clarinet", "guitar", "piano")
 STEMS = (*TRIO, "other")
 SETS = ("seen soundfont", "held-out soundfont", "recordings", "seen, in rooms")
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0) | {HELD_OUT_SOUNDFONT: 0.0}  # others: 1
-RESULTS = Path(__file__).parent / "results"
 
 
 # ---- networks of others: magnitudes to masks, or, where `takes` is "waveform", waveforms to waveforms
@@ -181,52 +177,18 @@ class SmallHDemucs(nn.Module):
         return self.body(mixture.unsqueeze(1))[:, :, 0]
 
 
-# ---- instsep's, with something left out
-
-@network
-class NoOvertones(HarmonicRNN):
-    "HarmonicRNN whose bands take their two neighbours and nothing at their harmonics."
-    def __init__(self, stems: int, **options):
-        with patch.object(harmonic, "OVERTONES", ()): super().__init__(stems, **options)
-
-
-class NoSummaryLayer(HarmonicLayer):
-    "A `HarmonicLayer` without the summary of the whole frame."
-    def __init__(self, *sizes):
-        super().__init__(*sizes)
-        del self.summary_input, self.summary_output, self.summary_lstm
-
-    def forward(self, x):
-        y = self.mix_norm(x)
-        mixed = self.mix_input(y)
-        x = x + self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
-        y = self.time_norm(x)
-        return x + self.time_output(self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2]))
-
-
-@network
-class NoSummary(HarmonicRNN):
-    "HarmonicRNN without the frame's summary."
-    def __init__(self, stems: int, **options):
-        with patch.object(harmonic, "HarmonicLayer", NoSummaryLayer): super().__init__(stems, **options)
-
-
 # ---- instsep's, with another output head
-
-def complex_masks(x, dim):  # (batch, 3 * stems, ...) -> complex (batch, stems, ...); dim is 1
-    "Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all add up to 1."
-    shares, real, imaginary = x.float().chunk(3, dim)
-    turned = torch.complex(torch.tanh(real), torch.tanh(imaginary))
-    return torch.softmax(shares, dim) + turned - turned.mean(dim, keepdim=True)
-
 
 @network
 class ComplexMasks(HarmonicRNN):
     "HarmonicRNN whose masks are complex: they may turn the phase, and weaken by cancelling."
     def __init__(self, stems: int, **options): super().__init__(3 * stems, **options)
 
-    def forward(self, magnitude):  # (batch, bins, frames) -> complex (batch, stems, bins, frames)
-        with patch.object(torch.Tensor, "softmax", complex_masks): return super().forward(magnitude)   # its last step
+    def masks_of(self, logits):  # (batch, 3 * stems, ...) -> complex (batch, stems, ...)
+        "Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all add up to 1."
+        shares, real, imaginary = logits.float().chunk(3, 1)
+        turned = torch.complex(torch.tanh(real), torch.tanh(imaginary))
+        return shares.softmax(1) + turned - turned.mean(1, keepdim=True)
 
 
 @network
@@ -287,8 +249,8 @@ ROWS = [
     experiment("width 48", "instead of 32", options=dict(width=48)),
     experiment("2 layers", "instead of 3", options=dict(layers=2)),
     experiment("4 layers", "instead of 3", options=dict(layers=4)),
-    experiment("no harmonic shifts", "bands take their neighbours, not their harmonics", network="NoOvertones"),
-    experiment("no frame summary", "bands get no summary of the frame", network="NoSummary"),
+    experiment("no harmonic shifts", "bands take their neighbours, not their harmonics", options=dict(overtones=())),
+    experiment("no frame summary", "bands get no summary of the frame", options=dict(summary=0)),
     experiment("one soundfont", f"trained on {SEEN_SOUNDFONT} and its variations only", data="one"),
     experiment("seed 1", "nothing but the seed of weights and examples: how much chance there is", seed=1),
 ]
@@ -319,7 +281,7 @@ def render_training(folder, bank, pieces):
                     one=Room()(stems["one"], RATE, np.random.default_rng([SEED, i, 2])))
         for name, waves in made.items(): stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
     groups = Counter(i.split("/")[0] for own in several.values() for i in dict.fromkeys(own))
-    (folder / "bank.json").write_text(json.dumps(groups))
+    write_json(folder / "bank.json", groups, indent=None)
     for name, path in paths.items():
         with atomic_path(path) as tmp: np.save(tmp, stored[name])
     return paths
@@ -343,24 +305,20 @@ def batch_of(cache, row, step):
     return torch.from_numpy(np.stack([example(cache, rng, row.seconds) for _ in range(row.batch)]).astype(np.float32))
 
 
-def render_tests(folder, pieces, recordings, count):
+def render_tests(folder, pieces, recorded, count):
     "Each set: a list of stems (instruments, samples), and the scores of its oracle."
-    path, fonts = folder / f"tests_{count}.npz", {p.stem: p for p in [*find_soundfonts(), default_soundfont()]}
+    path = folder / f"tests_{count}.npz"
     if not path.exists():
         made, length = {}, int(TEST_SECONDS * RATE)
-        for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
-            if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
-            for i, (_, _, stems) in enumerate(soundfont_items(fonts[font], pieces, count, TRIO)):
+        for label, font in test_soundfonts():
+            for i, (_, _, stems) in enumerate(soundfont_items(font, pieces, count, TRIO)):
                 made[f"{label}|{i}"] = resample(np.concatenate([stems[name] for name in TRIO]), 44100, RATE)[:, :length]
         for i in range(count):
             if (stems := made.get(f"seen soundfont|{i}")) is not None:
                 made[f"seen, in rooms|{i}"] = Room(p=1.0)(stems, RATE, np.random.default_rng([SEED, i, 4]))
-        if Path(recordings).is_dir():
-            for name, _, stems in recording_items(recordings):
-                if name[:3] not in ("R01", "R02", "R03", "R04"): continue
-                silence = np.zeros_like(next(iter(stems.values())))
-                made[f"recordings|{name[:3]}"] = resample(np.concatenate([stems.get(k, silence) for k in TRIO]), 44100, RATE)
-        else: print(f"recordings: {recordings} is not there, left out")
+        for place, _, stems in recordings(recorded, TRIOS):
+            silence = np.zeros_like(next(iter(stems.values())))
+            made[f"recordings|{place.name[:3]}"] = resample(np.concatenate([stems.get(k, silence) for k in TRIO]), 44100, RATE)
         with atomic_path(path) as tmp: np.savez(tmp, **{k: v.astype(np.float32) for k, v in made.items()})
     stored = np.load(path)
     sets = {label: [stored[key] for key in stored.files if key.split("|")[0] == label] for label in SETS}
@@ -489,10 +447,7 @@ def cpu_per_second(model, seconds=12):
     "Processor seconds per second of mono audio at 22050 Hz, waveform to waveforms: the median of three."
     mixture, times = 0.1 * torch.randn(1, 1, seconds * RATE), []
     with torch.inference_mode():
-        for _ in range(4):
-            begun = time.process_time()
-            model(mixture)
-            times.append(time.process_time() - begun)
+        for _ in range(4): times.append(cpu_time(model, mixture)[1])
     return float(np.median(times[1:])) / seconds
 
 
@@ -528,10 +483,10 @@ def ideal(stems): return oracle(stems.sum(0), stems, n_fft=2048, hop=512).numpy(
 
 def keep(path, about, entry, name):
     "Add to what is on disk, which another process may have added to since."
-    log = json.loads(path.read_text()) if path.exists() else dict(rows={})
+    log = read_json(path, dict(rows={}))
     log |= about
     log["rows"][name] = entry
-    with atomic_path(path) as tmp: tmp.write_text(json.dumps(log, indent=1) + "\n")
+    write_json(path, log)
     return log
 
 
@@ -583,20 +538,14 @@ CPU s/s: processor seconds per second of mono audio at 22050 Hz.
 {format_table(networks)}
 """
     if changes: text += f"\n## HarmonicRNN, one change a row\n\n{format_table(changes)}\n"
-    with atomic_path(path) as tmp: tmp.write_text(text)
-
-
-def machine_name():
-    "The processor's name."
-    try: return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration): return platform.processor() or platform.machine()
+    write_text(path, text)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--bank", help="note bank to train on, 22050 Hz; needed until the cache is there")
-    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
-    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--cache", default="data/rivals", help="folder for what is rendered once")
     parser.add_argument("--seconds", type=float, default=120, help="processor seconds of training for each row")
     parser.add_argument("--count", type=int, default=20, help="mixtures per soundfont")
@@ -613,15 +562,15 @@ def main():
     folder, pieces = Path(args.cache), PieceBank.load(args.pieces).split()
     caches = render_training(folder, None if (folder / "one.npy").exists() else NoteBank.load(args.bank), pieces["train"])
     sets = render_tests(folder, pieces["test"], args.recordings, args.count)
-    done = json.loads(path.read_text()) if path.exists() else {}
+    done = read_json(path, {})
     if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
         parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
-    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=machine_name(),
+    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=processor(),
                  torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
                  audio_minutes=ITEMS * ITEM_SECONDS / 60, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
                  bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle") or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
-        if path.exists() and row.name in json.loads(path.read_text())["rows"]: continue
+        if row.name in read_json(path, dict(rows={}))["rows"]: continue
         try: module, took = train(row, np.load(caches[row.data]), args.seconds)
         except ImportError as e: print(f"{row.name}: left out ({e})"); continue
         for twin in (other for other in ROWS if training_of(other) == training_of(row)):
@@ -629,7 +578,7 @@ def main():
             entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()), gmac_per_s=round(gmac_per_second(model), 4),
                          cpu_s_per_s=round(cpu_per_second(model), 4), **took, scores=evaluate(separate_with(model), sets))
             entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
-            log = json.loads(path.read_text()) if path.exists() else dict(rows={})
+            log = read_json(path, dict(rows={}))
             about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
             log = keep(path, about, entry, twin.name)
             write_table(path.with_suffix(".md"), log)

@@ -6,30 +6,24 @@ Every stem's SI-SDR improvement over the mixture stands beside the ideal ratio m
 mixture's phase). A set whose soundfont or folder is not there is left out with a line. Results go to
 benchmarks/results/separation_<name>.json and .md.
 """
-import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from instsep.sound.audio import load
 from instsep.metrics import format_table, stem_scores, summarise
-from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
-from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import oracle
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, arguments, exact_mixtures, recordings, test_soundfonts,
+                    write_results)
 
-SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "TimGM6mb"  # by name; the second is held out of the training of all models of the package
 
 
 def soundfont_items(soundfont, pieces, count, instruments):
     "Mixtures of the test pieces, played exactly: name, kind, {stem: (1, samples)}."
-    instances = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in instruments}
-    data = Mixtures(pieces, soundfont_player(soundfont, 44100), instances, instruments=instruments, sample_rate=44100,
-                    seconds=8.0, absent=0.2, augmentation=(Gain((-3, 3)),), seed=100)
+    data = exact_mixtures(soundfont, pieces, instruments=instruments)
     for i in range(count):
         score, stems = data.item(i)
         yield f"{i:03d}", score.kind, {name: stems[k:k + 1] for k, name in enumerate(instruments)}
@@ -37,9 +31,7 @@ def soundfont_items(soundfont, pieces, count, instruments):
 
 def recording_items(folder):
     "The folders of recordings: name, kind, {stem: (1, samples)}."
-    for path in sorted(Path(folder).glob("R*/")):
-        about = json.loads((path / "manifest.json").read_text())
-        yield path.name, about["kind"], {s["instrument"]: load(path / s["stem"], mono=True)[0] for s in about["stems"]}
+    for path, about, stems in recordings(folder): yield path.name, about["kind"], stems
 
 
 def score(model, items, label, given=False):
@@ -65,27 +57,23 @@ def score(model, items, label, given=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--model", default="trio")
-    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
-    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = Separator.from_pretrained(args.model)
     bank = PieceBank.load(args.pieces)
     pieces = bank.split()["test"]
-    fonts = {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
     rows, begun = [], time.process_time()
-    for label, font in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
-        if font not in fonts: print(f"{label}: {font} is not installed, left out"); continue
-        rows += score(model, soundfont_items(fonts[font], pieces, args.count, model.config.instruments), label)
-    if Path(args.recordings).is_dir():
-        for given in (False, True):
-            rows += score(model, recording_items(args.recordings), "recordings" + ", instruments given" * given, given)
-    else: print(f"recordings: {args.recordings} is not there, left out")
+    for label, font in test_soundfonts():
+        rows += score(model, soundfont_items(font, pieces, args.count, model.config.instruments), label)
+    items = list(recording_items(args.recordings))
+    for given in (False, True): rows += score(model, items, "recordings" + ", instruments given" * given, given)
 
     measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
     mixtures = [r for r in rows if r["stem"] != "other" and not r["item"].startswith(("R05", "R06"))]
@@ -113,14 +101,9 @@ def main():
             "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB. Instruments given: with "
             "`--instruments`; those that do not play have no stem then.\n\n"
             + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds) + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"separation_{args.name or Path(args.model).name}"
-    (out / f"{stem.name}.md").write_text(text)
     about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
                  cpu_seconds=round(time.process_time() - begun, 1), seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT)
-    (out / f"{stem.name}.json").write_text(json.dumps(dict(about, table=table, kinds=kinds, items=rows), indent=1, default=float))
-    print(text)
+    write_results(Path(args.out) / f"separation_{args.name or Path(args.model).name}", text, dict(about, table=table, kinds=kinds, items=rows))
 
 
 if __name__ == "__main__": main()

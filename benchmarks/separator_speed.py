@@ -12,18 +12,16 @@ Every figure comes from a process of its own. Results go to benchmarks/results/s
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, arguments, cpu_time, processor, write_json, write_text
 
 RATE = 44100
-RESULTS = Path(__file__).parent / "results"
 LENGTHS = {"30 s": 30, "5 min": 300, "1 h": 3600}
 RIVALS = ("Open-Unmix", "HDemucs", "HTDemucs")
 LIGHTER = "trio"
@@ -41,16 +39,14 @@ def write_noise(path, seconds):
 
 
 def ours(seconds, folder, model):
-    "CPU seconds of a warm model, wall seconds until the first bytes of a stem."
+    "CPU seconds of a warm model."
     from instsep.files.separation import separate_file
     from instsep.separator import Separator
     write_noise(folder / "in.wav", seconds)
     write_noise(folder / "warm.wav", 5)
     separator = Separator.from_pretrained(model) if model else Separator.from_pretrained()
     separate_file(separator, folder / "warm.wav", folder / "warm", progress=False)
-    begun, first = time.process_time(), None
-    separate_file(separator, folder / "in.wav", folder / "out", progress=False)
-    return time.process_time() - begun
+    return cpu_time(separate_file, separator, folder / "in.wav", folder / "out")[1]
 
 
 def rival(name, seconds):
@@ -75,9 +71,7 @@ def rival(name, seconds):
     network.eval()
     with torch.inference_mode():
         run(mixture[..., :10 * RATE])
-        begun = time.process_time()
-        run(mixture)
-    return time.process_time() - begun
+        return cpu_time(run, mixture)[1]
 
 
 def measure(name, label, model):
@@ -104,22 +98,13 @@ def one(name, label, model):
     print(json.dumps(dict(cpu_s_per_s=round(cpu / seconds, 4), peak_mb=round(peak))))
 
 
-def processor() -> str:
-    "The processor's name, where the system tells it."
-    path = Path("/proc/cpuinfo")
-    cpu_info = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line) if path.exists() else {}
-    cpu_info = {name.strip(): value.strip() for name, value in cpu_info.items()}
-    return f"{cpu_info['model name']}, family {cpu_info['cpu family']} model {cpu_info['model']}" if "cpu family" in cpu_info else platform.machine()
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--model", default=None, help="of ours; the default one when left out")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--lengths", nargs="*", default=list(LENGTHS), choices=list(LENGTHS), help="of ours")
     args = parser.parse_args()
     if args.one: return one(*args.one, args.model)
-    from instsep.core import atomic_path
     from instsep.metrics import format_table
     from instsep.inference.registry import DEFAULT_MODEL
     rows = [measure("instsep", label, args.model) for label in args.lengths]
@@ -129,13 +114,13 @@ def main():
     base = rows[0]["cpu_s_per_s"]
     for row in rows: row["times instsep"] = round(row["cpu_s_per_s"] / base, 1)
     import torch
-    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=processor(),
+    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=processor(family=True),
                torch=torch.__version__, threads=1, load_average=os.getloadavg(), rows=rows)
-    with atomic_path(RESULTS / "separator_speed.json") as temporary: temporary.write_text(json.dumps(log, indent=1) + "\n")
+    write_json(RESULTS / "separator_speed.json", log)
     table = format_table([{"system": r["system"], "audio": r["audio"], "CPU s per s": f"{r['cpu_s_per_s']:.3f}",
                            "times instsep": f"{r['times instsep']:.1f}", "peak MB": f"{r['peak_mb']}"} for r in rows])
     text = f"# What separation costs\n\n`{log['command']}`, one thread of {log['processor']}, torch {log['torch']}. CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n"
-    with atomic_path(RESULTS / "separator_speed.md") as temporary: temporary.write_text(text)
+    write_text(RESULTS / "separator_speed.md", text)
     print(text)
 
 

@@ -14,15 +14,12 @@ A set whose soundfont or folder is not there is left out with a line, and so is 
 benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on mixtures
 of validation pieces, played by soundfonts seen in training, and the results go to transcription_<name>_tuning.
 """
-import argparse
 import csv
 import hashlib
 import json
 import math
-import platform
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,21 +27,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep.sound.audio import load, mono_blocks, save
-from instsep.core import atomic_path
+from instsep.sound.audio import mono_blocks, save
 from instsep.inference.registry import DEFAULT_TRANSCRIBER
 from instsep.frames import FrameTranscriber, PeakPickingConfig, note_targets, pick_notes
 from instsep.metrics import format_table, note_scores, note_scores_by_instrument
-from instsep.mixtures import DEFAULT_AUGMENTATION, INSTRUMENTS, Gain, Mixtures, soundfont_player
+from instsep.mixtures import DEFAULT_AUGMENTATION, INSTRUMENTS, TRIO, Gain
 from instsep.music.notes import Note, instrument_programs
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
-from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.music.tokens import decode, encode, trim_overlaps
 from instsep.files.transcription import load_transcriber
+from common import (ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time, exact_mixtures,
+                    processor, read_json, recordings, soundfonts, write_json, write_results)
 
-SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, ALSO_SEEN_SOUNDFONT = "FluidR3_GM", "TimGM6mb", "MuseScore_General"  # by name; the second is held out of the training of all models of the package
-RATE, TRIO = 44100, ("clarinet", "guitar", "piano")
+RATE = 44100
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
 SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
@@ -86,11 +82,9 @@ def reference(
 
 
 def soundfont_items(label: str, soundfont: Path, pieces, count: int, *, instruments=TRIO, absent: float = 0.2,
-                    augmentation: tuple = (Gain((-3, 3)),), seed: int = 100, **options) -> Iterator[Item]:
+                    **options) -> Iterator[Item]:
     "Mixtures of the pieces, played exactly, as `separation.py` has them."
-    instances = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in instruments}
-    data = Mixtures(pieces, soundfont_player(soundfont, RATE), instances, instruments=instruments, sample_rate=RATE,
-                    seconds=8.0, absent=absent, augmentation=augmentation, seed=seed, **options)
+    data = exact_mixtures(soundfont, pieces, instruments=instruments, absent=absent, **options)
     for i in range(count):
         score, stems = data.item(i)
         named = {name: stems[k:k + 1] for k, name in enumerate(data.stems) if name != "other" or stems[k].any()}
@@ -99,18 +93,14 @@ def soundfont_items(label: str, soundfont: Path, pieces, count: int, *, instrume
 
 def recorded_items(label: str, folder: Path, names: tuple[str, ...]) -> Iterator[Item]:
     "Recordings with their true notes."
-    for path in sorted(p for name in names for p in folder.glob(f"{name}_*/")):
-        about, parts = json.loads((path / "manifest.json").read_text()), {}
+    for path, about, stems in recordings(folder, names):
+        parts = {}
         for stem in about["stems"]:
             with open(path / stem["notes_csv"], newline="", encoding="utf-8") as file:
                 parts[stem["instrument"]] = np.array([[float(row[key]) for key in ("onset_s", "offset_s", "midi", "velocity")]
                                                       for row in csv.DictReader(file)])
-        stems = {stem["instrument"]: load(path / stem["stem"], sample_rate=RATE, mono=True)[0] for stem in about["stems"]}
         mixture = sum(stems.values())
         yield Item(label, path.name, about["kind"], stems, reference(parts, mixture.shape[1] / RATE), mixture)
-
-
-def soundfonts() -> dict[str, Path]: return {path.stem: path for path in [*find_soundfonts(), default_soundfont()]}
 
 
 def all_items(pieces, count: int, recordings: str) -> Iterator[Item]:
@@ -122,7 +112,7 @@ def all_items(pieces, count: int, recordings: str) -> Iterator[Item]:
         if font in fonts: yield from soundfont_items(label, fonts[font], pieces, count, **options)
         else: print(f"{label}: {font} is not installed, left out")
     if not folder.is_dir(): print(f"recordings: {folder} is not there, left out"); return
-    yield from recorded_items("recordings", folder, ("R01", "R02", "R03", "R04"))
+    yield from recorded_items("recordings", folder, TRIOS)
     yield from recorded_items("R05, piano alone", folder, ("R05",))
     yield from recorded_items("R06, flute and piano", folder, ("R06",))
 
@@ -171,7 +161,7 @@ class BasicPitch:
     "basic-pitch in another environment; what it found in a file is kept beside the files."
     def __init__(self, python: str, folder: Path):
         self.python, self.folder, self.log = python, folder, folder.with_suffix(".json")
-        self.known = json.loads(self.log.read_text()) if self.log.is_file() else {}
+        self.known = read_json(self.log, {})
 
     def path(self, item: Item) -> Path: return self.folder / (hashlib.blake2b(item.mixture.tobytes(), digest_size=12).hexdigest() + ".wav")
 
@@ -186,7 +176,7 @@ class BasicPitch:
                                   text=True, capture_output=True)
             if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
             self.known |= {Path(path).name: found for path, found in json.loads(result.read_text()).items()}
-        with atomic_path(self.log) as temporary: temporary.write_text(json.dumps(self.known))
+        write_json(self.log, self.known, indent=None)
         for path in fresh: path.unlink()
 
     def __call__(self, item: Item) -> tuple[list[Note], float]:  # notes, all of one program; CPU seconds
@@ -274,8 +264,7 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
         row = dict(set=item.set, item=item.name, kind=item.kind, system=system, seconds=item.seconds, cpu=cpu, truth=item.notes, found=list(found))
         answers.append(row | dict(scores=scores(row)))
     def timed(item, system, function, *inputs):
-        begun = time.process_time()
-        answer(item, system, function(*inputs), time.process_time() - begun)
+        answer(item, system, *cpu_time(lambda: list(function(*inputs))))
     transcriber(items[0].mixture, RATE, progress=False)                         # what only the first call costs is not counted
     if basic_pitch: basic_pitch.prepare(items)
     for item in items:
@@ -344,17 +333,17 @@ def _used(at: dict) -> str:
 # ---- all of it
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--model", default=DEFAULT_TRANSCRIBER)
     parser.add_argument("--separator", default="trio")
-    parser.add_argument("--pieces", default="data/pieces.npz", help="a piece bank, made by instsep pieces")
-    parser.add_argument("--recordings", default="../shared/reference/recordings")
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
+    parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--basic-pitch", metavar="PYTHON", help="of an environment with basic-pitch")
     parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"), help="folder of basic-pitch's inputs and notes")
     parser.add_argument("--tune", action="store_true", help="try thresholds on validation mixtures instead")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
-    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     transcriber, split = load_transcriber(args.model), PieceBank.load(args.pieces).split()
@@ -363,7 +352,7 @@ def main():
     if args.tune:
         rows = tune(transcriber, split["valid"], args.count)
         fonts = sum(font.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)) for font in soundfonts())
-        _write(out / f"transcription_{name}_tuning", tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
+        write_results(out / f"transcription_{name}_tuning", tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
         return
     basic_pitch = BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch else print("basic-pitch: not named, left out")
     items = list(all_items(split["test"], args.count, args.recordings))
@@ -389,21 +378,7 @@ def main():
                  by_instrument=instruments, cost=cost)
     single = [{key: a[key] for key in ("set", "item", "kind", "system")} | {key: round(a["scores"][key], 4) for key in SHORT}
               for a in answers if "ceiling" not in a["system"]]
-    _write(out / f"transcription_{name}", text, dict(about, items=single))
-
-
-def processor() -> str:
-    "The processor's name, where the system tells it."
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def _write(place: Path, text: str, result: dict) -> None:
-    "A table to read and the numbers behind it."
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(place.with_suffix(".md")) as temporary: temporary.write_text(text)
-    with atomic_path(place.with_suffix(".json")) as temporary: temporary.write_text(json.dumps(result, indent=1, default=float))
-    print(text)
+    write_results(out / f"transcription_{name}", text, dict(about, items=single))
 
 
 if __name__ == "__main__": main()

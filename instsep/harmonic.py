@@ -112,14 +112,17 @@ def _shifted(
 
 class HarmonicLayer(nn.Module):
     "Mixes every band with those at its harmonics, then runs an LSTM along time; all bands with the same weights."
-    def __init__(self, width: int, hidden: int, mix_width: int, summary: int, per_octave: int):
+    def __init__(self, width: int, hidden: int, mix_width: int, summary: int, per_octave: int,
+                 overtones: tuple[float, ...] = OVERTONES):  # summary: 0 for none
         super().__init__()
-        self.shifts = [*(round(per_octave * math.log2(ratio)) for ratio in OVERTONES), -1, 1]
+        self.shifts = [*(round(per_octave * math.log2(ratio)) for ratio in overtones), -1, 1]
         self.mix_norm, self.mix_input = nn.LayerNorm(width), nn.Linear(width, mix_width)
         self.mix = nn.Sequential(nn.Linear(width + mix_width * len(self.shifts), width), nn.GELU(), nn.Linear(width, width))
         self.time_norm = nn.LayerNorm(width)
         self.time_lstm = nn.LSTM(width, hidden, batch_first=True, bidirectional=True)
         self.time_output = nn.Linear(2 * hidden, width)
+        self.summary_lstm = None
+        if not summary: return
         self.summary_input, self.summary_output = nn.Linear(width, summary), nn.Linear(summary, width)
         self.summary_lstm = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
 
@@ -129,9 +132,11 @@ class HarmonicLayer(nn.Module):
         x = x + self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
         y = self.time_norm(x)
         hidden = self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])   # (batch, bands, steps, 2 * hidden)
+        x = x + self.time_output(hidden)
+        if self.summary_lstm is None: return x
         pooled = self.summary_input(y).relu()                                   # (batch, bands, steps, summary)
         summary = self.summary_lstm(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
-        return x + self.time_output(hidden) + self.summary_output(summary)[:, None]
+        return x + self.summary_output(summary)[:, None]
 
 # %% ../nbs/07_harmonics.ipynb #ec52b023
 @network
@@ -140,7 +145,8 @@ class HarmonicRNN(nn.Module):
     supports_bf16 = True                                                        # in inference; see `bf16_autocast`
 
     def __init__(self, stems: int, width: int = 32, hidden: int = 20, mix_width: int = 10, summary: int = 48, layers: int = 3,
-                 per_octave: int = 24, bins: int = 768, frames_per_step: int = 2, head: int = 48):
+                 per_octave: int = 24, bins: int = 768, frames_per_step: int = 2, head: int = 48,
+                 overtones: tuple[float, ...] = OVERTONES):
         super().__init__()
         self.stems, self.bins, self.frames_per_step = stems, bins, frames_per_step  # so many frames make one step
         bands = log_bands(bins, per_octave)                                     # (bands, bins)
@@ -150,13 +156,16 @@ class HarmonicRNN(nn.Module):
                                 of_band=position(len(bands)), of_bin=position(bins)).items():
             self.register_buffer(name, value, persistent=False)
         self.input_projection = nn.Linear(3 * frames_per_step + 2, width)
-        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, mix_width, summary, per_octave) for _ in range(layers)))
+        self.trunk = nn.Sequential(*(HarmonicLayer(width, hidden, mix_width, summary, per_octave, overtones) for _ in range(layers)))
         self.norm, self.coarse = nn.LayerNorm(width), nn.Linear(width, head)
         self.fine = nn.Linear(5 * frames_per_step + 2, head)
         self.head = nn.Sequential(nn.GELU(), nn.Linear(head, stems * frames_per_step))
 
     def project_bands(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
         return self.input_projection(y)
+
+    def masks_of(self, logits: torch.Tensor) -> torch.Tensor:  # (batch, stems, bins, frames), which add up to 1
+        return logits.softmax(1)
 
     def forward(self, magnitude: torch.Tensor, *conditioning) -> torch.Tensor:  # (batch, bins, frames) -> (batch, stems, bins, frames)
         frames = magnitude.shape[-1]
@@ -173,7 +182,7 @@ class HarmonicRNN(nn.Module):
         masks = torch.cat([self.head(self.fine(near[:, bins]) + y.index_select(1, self.nearest[bins]))
                            for bins in torch.arange(self.bins).split(128)], 1)  # a part of the bins at a time saves memory
         masks = masks.unflatten(-1, (self.stems, self.frames_per_step)).permute(0, 3, 1, 2, 4).flatten(3)[..., :frames]
-        return _extend(masks.softmax(1), magnitude.shape[1])
+        return _extend(self.masks_of(masks), magnitude.shape[1])
 
 # %% ../nbs/07_harmonics.ipynb #7d02a1ce
-__getattr__ = forward("harmonic")  # names that bins to be called otherwise
+__getattr__ = forward("harmonic")  # names that used to be called otherwise
