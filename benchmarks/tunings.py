@@ -136,7 +136,7 @@ def write_report(path: Path, result: dict) -> None:
                      "confidence": f"{s['confidence']:.2f}"})
         steps.append({"tuning": name, "notes found": s["found"], "as keys, median (cents)": f"{s['before_median']:.1f}", "mean": f"{s['before_mean']:.1f}",
                       "measured, median": f"{s['after_median']:.1f}", "mean ": f"{s['after_mean']:.1f}", "within 15 (%)": f"{100 * s['after_within_15']:.0f}",
-                      "steps in place as keys": f"{s['steps_before']} of {s['steps']}", "measured ": f"{s['steps_after']} of {s['steps']}",
+                      "in place as keys": f"{s['steps_before']} of {s['steps']}", "measured ": f"{s['steps_after']} of {s['steps']}",
                       "warned": f"{s['warned']} of {s['n']}"})
     w = result["warning"]
     text = f"""# Other tunings than twelve equal tones
@@ -150,8 +150,8 @@ a confidence of 0.5 or more, as a share of the notes played. *Loud-wrong*: notes
 
 {format_table(rows)}
 
-Pitches: how far what is written lies from what sounds, as keys and with the measured cents; and how many of the scale steps that are
-heard are written within 15 cents of their place.
+Pitches: how far what is written lies from what sounds, as keys and with the measured cents; and how many of the pitch classes that are
+found are written within 15 cents of their place. (In slendro and pelog, whose octaves are wider, a step counts anew in each.)
 
 {format_table(steps)}
 
