@@ -4,8 +4,9 @@
     python benchmarks/mt3_round_trip.py                         # makes the bank from music21's corpus (minutes)
     python benchmarks/mt3_round_trip.py --table                 # count nothing, write the table again from the JSON
 
-Writes benchmarks/results/mt3_round_trip.json and, made from it, mt3_round_trip.md, which is printed too. Once with a program for each part, as the tokens want
-it; once with all parts on one program, where voices that meet on a pitch become one; once with 127 velocities.
+Writes benchmarks/results/mt3_round_trip.json and, made from it, mt3_round_trip.md, which is printed too. Once with a
+program for each part, as the tokens want it; once with all parts on one program, where voices that meet on a pitch
+become one; once with 127 velocities.
 """
 import platform
 from pathlib import Path
@@ -56,7 +57,8 @@ def main() -> None:
     report(result, options.output.with_suffix(".md"))
 
 
-ROWS = dict(notes="notes", removed_by_overlap="removed, since they overlap a note of their pitch and program from its start",
+ROWS = dict(notes="notes",
+            removed_by_overlap="removed, since they overlap a note of their pitch and program from its start",
             shortened_by_overlap="shortened, since the next of their pitch and program starts", lost="lost besides",
             added="added", invalid_events="invalid events", dropped_events="dropped events", segments="segments",
             tokens="tokens", longest="tokens in the longest segment", too_long="segments of more than 1024 tokens",

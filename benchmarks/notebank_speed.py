@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Speed and likeness of the note bank against FluidSynth, on one core, with the same song.
 
-Schubert's "Der Lindenbaum" (from music21's corpus) in its three parts: the voice on the clarinet, the pianist's right hand
-on the guitar, the left on the piano, at 44.1 kHz. The bank holds every pitch at every velocity that the song asks for, so
-that the two can be compared sample by sample. Both play in turn, several times; the median counts. Times are processor
-time of one thread, so that other programs on the machine do not spoil them.
+Schubert's "Der Lindenbaum" (from music21's corpus) in its three parts: the voice on the clarinet, the pianist's
+right hand on the guitar, the left on the piano, at 44.1 kHz. The bank holds every pitch at every velocity that the
+song asks for, so that the two can be compared sample by sample. Both play in turn, several times; the median counts.
+Times are processor time of one thread, so that other programs on the machine do not spoil them.
 
     OMP_NUM_THREADS=1 python benchmarks/notebank_speed.py --out benchmarks/results/notebank_speed
 """
@@ -82,11 +82,14 @@ def measure(parts: dict[str, np.ndarray], soundfont, repeats: int) -> tuple[list
 
 
 def table(rows: list[dict], about: dict) -> str:
-    titles = dict(part="part", notes="notes", seconds="s", fluidsynth_x="FluidSynth, x real time", notebank_x="note bank, x real time",
-                  notebank_detuned_x="each note detuned, x real time", snr_db="SNR, dB", held_db="error while held, dB", released_db="error after release, dB")
+    titles = dict(part="part", notes="notes", seconds="s", fluidsynth_x="FluidSynth, x real time",
+                  notebank_x="note bank, x real time",
+                  notebank_detuned_x="each note detuned, x real time", snr_db="SNR, dB", held_db="error while held, dB",
+                  released_db="error after release, dB")
     lines = ["| " + " | ".join(titles.values()) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
     lines += ["| " + " | ".join(str(row[key]) for key in titles) + " |" for row in rows]
-    return "\n".join(lines) + "\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in about.items()) + "\n"
+    return ("\n".join(lines) + "\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in about.items())
+            + "\n")
 
 
 def main():
@@ -99,7 +102,8 @@ def main():
     parts = {name: part.notes.astype(np.float64) for name, part in zip(PROGRAMS, piece.parts, strict=True)}
     soundfont = given.soundfont or default_soundfont()
     rows, details = measure(parts, soundfont, given.repeats)
-    about = dict(piece=f"{piece.composer}, {piece.work}", soundfont=Path(soundfont).name, sample_rate=f"{RATE} Hz", repeats=given.repeats,
+    about = dict(piece=f"{piece.composer}, {piece.work}", soundfont=Path(soundfont).name, sample_rate=f"{RATE} Hz",
+                 repeats=given.repeats,
                  processor=f"{processor()}, one thread", **details)
     print(table(rows, about))
     if not given.out: return
@@ -115,9 +119,12 @@ def main():
 REMARKS = """
 - FluidSynth plays in stereo, dry, and is opened once, outside the measured time; the note bank is mono.
 - *Each note detuned* is what training does: no recording is used as it is, every one is read at its own speed.
-- What is left of the difference: while a key is held, the rounding of the recordings to 16 bits, and that a FluidSynth kept
-  open does not repeat a note to the last bit (the piano). After it is let go, the bank lays a straight line in dB over the
-  held recording, where the soundfont also changes the tone; most on the guitar. `nbs/reference/sound/notebank.ipynb` shows it
+- What is left of the difference: while a key is held, the rounding of the recordings to 16 bits, and that a \
+FluidSynth kept
+  open does not repeat a note to the last bit (the piano). After it is let go, the bank lays a straight line in dB \
+over the
+  held recording, where the soundfont also changes the tone; most on the guitar. `nbs/reference/sound/notebank.ipynb` \
+shows it
   note by note.
 
 Made by `OMP_NUM_THREADS=1 python benchmarks/notebank_speed.py --out benchmarks/results/notebank_speed`.

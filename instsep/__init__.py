@@ -1,30 +1,36 @@
 "Take a recording of several instruments apart: one audio file for each instrument."
 __version__ = "0.1.0"
 
-from . import _moved  # old imports go on working
+from . import _moved  # noqa: F401  (old imports go on working)
 
-_HOMES = dict(InstsepError="core", Separator="separator", list_models="inference.registry")  # names at hand, imported when asked for
-NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", BandSplitRNN="harmonic", HarmonicRNN="harmonic",
+# names at hand, imported when asked for
+_HOMES = dict(InstsepError="core", Separator="separator", list_models="inference.registry")
+NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", BandSplitRNN="harmonic",
+                       HarmonicRNN="harmonic",
                        NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
 
 
-def separate(path, model=None, device=None, *, instruments=None, mono=False, downmix=False, overlap=0.2, progress=False):
-    """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's own.
+def separate(path, model=None, device=None, *, instruments=None, mono=False, downmix=False, overlap=0.2,
+             progress=False):
+    """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's
+    own.
 
     `path` is an audio file; `model` a name (see `list_models`), a folder, a Hugging Face id, or a `Separator` already
-    loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names all that play, where that is
-    known: who of them has no stem is in `residual`. More than two channels are refused unless `downmix` (to stereo) or `mono` is
-    set. The stems and `residual` add up to the recording.
+    loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names all that play, where
+    that is known: who of them has no stem is in `residual`. More than two channels are refused unless `downmix` (to
+    stereo) or `mono` is set. The stems and `residual` add up to the recording.
     """
     from .inference.registry import DEFAULT_MODEL
     from .inference.windows import separate_recording
     from .separator import Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
-    return separate_recording(separator.given_instruments(instruments), path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
+    return separate_recording(separator.given_instruments(instruments), path, mono=mono, downmix=downmix,
+                              overlap=overlap, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, pitch_bend=False, progress=False):
-    """Write down what is played in a recording: a list of `instsep.music.notes.Note`, by onset, with `confidence` and `by_instrument()`.
+    """Write down what is played in a recording: a list of `instsep.music.notes.Note`, by onset, with `confidence`
+    and `by_instrument()`.
 
     `path` is an audio file; `model` None (what comes with the package), a folder, a Hugging Face id, or a transcriber
     already loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names those that play.

@@ -23,7 +23,8 @@ def forward(old: str):
     def look_up(name: str):
         fault = AttributeError(f"module 'instsep.{old}' has no attribute {name!r}")
         if name.startswith("__"): raise fault
-        if old in ("training", "inference") and find_spec(f"instsep.{old}.{name}"): raise fault  # a module of the folder: to be imported
+        # a module of the folder: to be imported
+        if old in ("training", "inference") and find_spec(f"instsep.{old}.{name}"): raise fault
         now = RENAMED.get(name, name)
         for new in [*(MODULES | NAMES).get(old, []), *[old] * (name in RENAMED and old not in MODULES)]:
             module = import_module(f"instsep.{new}")

@@ -5,7 +5,7 @@
 # %% ../nbs/05_error_analysis.ipynb #5910c120
 from __future__ import annotations
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Callable, Hashable, Iterable, Sequence
 import numpy as np
 from .core import InstsepError
@@ -177,7 +177,8 @@ def error_rows(
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     **labels,  # more columns of each row, such as item="R01", kind="unison"
 ) -> list[dict]:  # a row for each verdict
-    "What each note is, beside what became of it. An extra note is described as it was estimated, all others as they are."
+    """What each note is, beside what became of it. An extra note is described as it was estimated, all others as
+    they are."""
     if verdicts is None: verdicts = judge_notes(reference, estimate, granularity=granularity)
     who, rows = instrument_of(granularity), []
     notes = [estimate[v.estimate] if v.reference is None else reference[v.reference] for v in verdicts]

@@ -100,7 +100,8 @@ def transpose_to_range(
     "Move a line by octaves into the range of an instrument, drop what still sticks out, keep to its polyphony."
     if not len(notes): return notes
     octaves = 12 * np.arange(-4, 5)
-    inside = np.array([np.mean((notes[:, 2] + o >= instrument.low) & (notes[:, 2] + o <= instrument.high)) for o in octaves])
+    inside = np.array([np.mean((notes[:, 2] + o >= instrument.low) & (notes[:, 2] + o <= instrument.high))
+                       for o in octaves])
     fits = octaves[inside >= inside.max() - 1e-9]
     notes = notes + [0, 0, rng.choice(fits) if anywhere else fits[np.argmin(np.abs(fits))], 0]
     notes = notes[(notes[:, 2] >= instrument.low) & (notes[:, 2] <= instrument.high)]
@@ -113,7 +114,8 @@ def humanize(
     instrument: Instrument,
     rng: np.random.Generator,
 ) -> np.ndarray:             # (n, 4)
-    "Play as people do: not quite on the beat, no two notes equally loud, strings left to ring or pedalled, breath between notes."
+    """Play as people do: not quite on the beat, no two notes equally loud, strings left to ring or pedalled, breath
+    between notes."""
     notes, count = notes.copy(), len(notes)
     if not count: return notes
     notes[:, 0] += rng.normal(0, 0.008, count)
@@ -149,12 +151,14 @@ class Score:
     def to_notes(self) -> list:
         "All notes that sound within the mixture, as `notes.Note`s from 0 to its end."
         from instsep.music.notes import Note
-        return [Note(max(float(on), 0.0), min(float(off), self.seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), self.program(name))
+        return [Note(max(float(on), 0.0), min(float(off), self.seconds), int(pitch),
+                     int(np.clip(round(velocity), 1, 127)), self.program(name))
                 for name, notes in self.parts.items() for on, off, pitch, velocity in notes
                 if min(off, self.seconds) - max(on, 0.0) > 0.005]
 
 # %% ../nbs/02_synthetic_data.ipynb #837496e9
-def _written_parts(kind: str, instruments: list[Instrument], pieces, seconds: float, rng) -> dict[str, tuple[np.ndarray, str]]:
+def _written_parts(kind: str, instruments: list[Instrument], pieces, seconds: float,
+                   rng) -> dict[str, tuple[np.ndarray, str]]:
     "What each instrument plays, as written: instrument name -> (notes (n, 4), piece id)."
     def excerpt():
         for _ in range(20):
@@ -182,21 +186,25 @@ def _written_parts(kind: str, instruments: list[Instrument], pieces, seconds: fl
         hands = {instrument.name: [] for instrument in instruments}
         order = rng.permutation(len(cuts))
         for i, part in enumerate(order):
-            choices = [instruments[i]] if i < len(instruments) else [p for p in instruments if p.polyphony > 1 and rng.random() < 0.7]
+            choices = ([instruments[i]] if i < len(instruments)
+                       else [p for p in instruments if p.polyphony > 1 and rng.random() < 0.7])
             if choices: hands[choices[rng.integers(len(choices))].name].append(cuts[part])
         # parts of one piece keep their octave where they can, so that chords stay chords
-        return {p.name: (transpose_to_range(joined(hands[p.name]), p, rng, anywhere=False), name) for p in instruments if hands[p.name]}
+        return {p.name: (transpose_to_range(joined(hands[p.name]), p, rng, anywhere=False), name) for p in instruments
+                if hands[p.name]}
     line = joined([cuts[rng.integers(len(cuts))]])
     line = melody(line[np.lexsort((-line[:, 2], line[:, 0]))])
     if kind == "unison": return {p.name: (transpose_to_range(line, p, rng, anywhere=False), name) for p in instruments}
-    lowest, *rest = sorted(instruments, key=lambda p: p.low + rng.uniform(0, 24))  # "octaves": the others two octaves above
+    # "octaves": the others two octaves above
+    lowest, *rest = sorted(instruments, key=lambda p: p.low + rng.uniform(0, 24))
     base = transpose_to_range(line + [0, 0, -12, 0], lowest, rng, anywhere=False)
     inside = lambda p: (base[:, 2] + 24 >= p.low) & (base[:, 2] + 24 <= p.high)
     return {lowest.name: (base, name)} | {p.name: ((base + [0, 0, 24, 0])[inside(p)], name) for p in rest}
 
 # %% ../nbs/02_synthetic_data.ipynb #253b87e5
 def _held_note_slopes(instrument: Instrument, count: int, rng) -> np.ndarray:  # (count,) dB per second
-    "Slopes of held notes: how they grow or die away beyond what was recorded: breath and bow more than strings that were struck."
+    """Slopes of held notes: how they grow or die away beyond what was recorded: breath and bow more than strings
+    that were struck."""
     if instrument.polyphony > 1: return np.minimum(rng.normal(0, 1.5) + rng.normal(0, 1.0, count), 4.0)
     return (rng.uniform(-18, 3) if rng.random() < 0.5 else 0.0) + rng.normal(0, 2.0, count)
 
@@ -216,7 +224,8 @@ def bank_player(
     cents: float = 7.0,     # standard deviation of an instrument's tuning; of each note's, half of it
     fade: bool = False,     # may notes grow or die away while they are held?
 ):
-    "A function (notes, instrument, instance, seconds, rng) -> (samples,) that plays on a note bank, every time on a slightly other instrument."
+    """A function (notes, instrument, instance, seconds, rng) -> (samples,) that plays on a note bank, every time on
+    a slightly other instrument."""
     return partial(_play_on_bank, bank, shift, cents, fade)
 
 # %% ../nbs/02_synthetic_data.ipynb #952f109f
@@ -227,7 +236,8 @@ def _play_on_soundfont(soundfont, sample_rate, notes, instrument, instance, seco
     count = int(seconds * sample_rate)
     if not len(notes): return np.zeros(count, np.float32)
     early = min(0.0, notes[:, 0].min())                   # notes already sounding when the window begins
-    played = [Note(float(on - early), float(off - early), int(pitch), int(round(velocity)), int(instance)) for on, off, pitch, velocity in notes]
+    played = [Note(float(on - early), float(off - early), int(pitch), int(round(velocity)), int(instance))
+              for on, off, pitch, velocity in notes]
     wave = synthesize(played, soundfont, tail=1.0).mean(0)
     if sample_rate != 44100: wave = resample(wave[None], 44100, sample_rate)[0]
     wave = wave[int(round(-early * sample_rate)):][:count]
@@ -249,7 +259,8 @@ def impulse_response(
     *,
     t60: float | None = None,  # seconds until the sound is 60 dB down; drawn from `ROOMS` when None
 ) -> np.ndarray:               # (samples,) float32; the direct sound is sample 0, of amplitude 1
-    "A synthetic room: direct sound, early reflections, and noise that decays by 60 dB in `t60` s, highs faster than lows (after Moorer 1979)."
+    """A synthetic room: direct sound, early reflections, and noise that decays by 60 dB in `t60` s, highs faster
+    than lows (after Moorer 1979)."""
     if kind not in ROOMS: raise InstsepError(f"impulse response: no room called {kind}; there are {', '.join(ROOMS)}")
     t60 = float(np.exp(rng.uniform(*np.log(ROOMS[kind])))) if t60 is None else t60
     wet_db = dict(hall=rng.uniform(-10, -4), echo=rng.uniform(-12, -7), random=rng.uniform(-24, -4))[kind]
@@ -260,7 +271,8 @@ def impulse_response(
     tail = low * decay(1.2 * t60, t) + (noise - low) * decay(0.6 * t60, t)  # together as long as `t60`
     at = lambda seconds: min(int(seconds * sample_rate), len(t) - 1)
     tail[:at(0.004)] = 0
-    for delay in rng.uniform(0.005, 0.06, 6): tail[at(delay)] += rng.choice([-1, 1]) * rng.uniform(1, 4) * decay(t60, delay)
+    for delay in rng.uniform(0.005, 0.06, 6):
+        tail[at(delay)] += rng.choice([-1, 1]) * rng.uniform(1, 4) * decay(t60, delay)
     if kind == "echo":  # repeats off a far wall
         gap = rng.uniform(0.09, 0.2)
         for n in (1, 2, 3): tail[at(n * gap)] += rng.uniform(4, 8) * decay(t60, n * gap)
@@ -273,7 +285,8 @@ def measure_t60(
     response: np.ndarray,  # (samples,)
     sample_rate: int,
 ) -> float:                # seconds
-    "Reverberation time by Schroeder's backward integral (1965): three times the way from -5 to -25 dB, direct sound left out."
+    """Reverberation time by Schroeder's backward integral (1965): three times the way from -5 to -25 dB, direct
+    sound left out."""
     energy = np.cumsum(response[:int(0.004 * sample_rate):-1].astype(np.float64) ** 2)[::-1]
     db = 10 * np.log10(energy / energy[0] + 1e-12)
     return 3 * (np.argmax(db < -25) - np.argmax(db < -5)) / sample_rate
@@ -292,7 +305,8 @@ def _convolve(x: np.ndarray, response: np.ndarray) -> np.ndarray:
 # %% ../nbs/02_synthetic_data.ipynb #dc7c6738
 @dataclass
 class Room:
-    "Put the stems into one room, each on a seat of its own: same kind and T60, other reflections; or into rooms of their own."
+    """Put the stems into one room, each on a seat of its own: same kind and T60, other reflections; or into rooms of
+    their own."""
     p: float = 0.35                             # probability
     kinds: tuple[str, ...] = ("hall", "echo", "random")
     separate_rooms: float = 0.0                 # probability that each was recorded in another room
@@ -351,7 +365,8 @@ class Gain:
 
 
 DEFAULT_AUGMENTATION = (Equaliser(), Gain(), Room(), WhiteNoise())
-STRONG_AUGMENTATION = (Equaliser(0.6, 4.0), Gain(), Room(0.35, separate_rooms=0.5), WhiteNoise())  # what the shipped models were trained with last
+# what the shipped models were trained with last
+STRONG_AUGMENTATION = (Equaliser(0.6, 4.0), Gain(), Room(0.35, separate_rooms=0.5), WhiteNoise())
 DRY = (Gain(),)
 
 # %% ../nbs/02_synthetic_data.ipynb #ec5b1214
@@ -376,8 +391,11 @@ class Mixtures(Dataset):
         unknown = [n for n in instruments if n not in INSTRUMENTS]
         if unknown: raise InstsepError(f"mixtures: unknown instrument {unknown[0]}; there are {', '.join(INSTRUMENTS)}")
         odd = [kind for kind in kinds if kind not in ("unrelated", "parts", "unison", "octaves")]
-        if odd or not kinds: raise InstsepError(f"mixtures: kind {odd[0] if odd else '(none)'} is not known; there are unrelated, parts, unison, octaves")
-        if not len(pieces): raise InstsepError("mixtures: no pieces to play; take a larger piece bank, or another split of it")
+        if odd or not kinds:
+            raise InstsepError(f"mixtures: kind {odd[0] if odd else '(none)'} is not known; there are unrelated, "
+                               "parts, unison, octaves")
+        if not len(pieces):
+            raise InstsepError("mixtures: no pieces to play; take a larger piece bank, or another split of it")
         silent = [n for n in instruments if not instances.get(n)]
         if silent: raise InstsepError(f"mixtures: nothing to play {silent[0]} on; add it to the note bank")
         self.pieces, self.player, self.instances = list(pieces), player, instances
@@ -404,7 +422,8 @@ class Mixtures(Dataset):
         others = [n for n in self.instances if n not in self.instruments and self.instances[n]]
         out_of_set = [str(rng.choice(others))] if others and rng.random() < self.other else []
         lines = _written_parts(kind, [INSTRUMENTS[n] for n in names], self.pieces, self.seconds, rng)
-        if out_of_set: lines |= _written_parts("unrelated", [INSTRUMENTS[out_of_set[0]]], self.pieces, self.seconds, rng)
+        if out_of_set:
+            lines |= _written_parts("unrelated", [INSTRUMENTS[out_of_set[0]]], self.pieces, self.seconds, rng)
         score = Score(kind, self.seconds, out_of_set=tuple(out_of_set))
         for name, (notes, piece) in lines.items():
             score.parts[name] = humanize(notes, INSTRUMENTS[name], rng)
@@ -433,7 +452,8 @@ def balanced(
     *,
     resolution: int = 240,
 ) -> dict[str, list[str]]:  # for `Mixtures(instances=...)`
-    "Instances of every instrument of a bank, repeated so that each group (soundfont, folder, invented) is drawn as often as its weight says."
+    """Instances of every instrument of a bank, repeated so that each group (soundfont, folder, invented) is drawn as
+    often as its weight says."""
     out = {}
     for instrument in bank.instruments:
         groups: dict[str, list[str]] = {}
@@ -441,7 +461,8 @@ def balanced(
         share = {g: (weights or {}).get(g, 1.0) for g in groups}
         total = sum(share.values())
         counts = {g: max(1, round(resolution * share[g] / total)) for g in groups}
-        out[instrument] = [groups[g][i % len(groups[g])] for g in groups for i in range(max(counts[g], len(groups[g]) if share[g] else 0)) if share[g]]
+        out[instrument] = [groups[g][i % len(groups[g])] for g in groups
+                           for i in range(max(counts[g], len(groups[g]) if share[g] else 0)) if share[g]]
     return out
 
 # %% ../nbs/02_synthetic_data.ipynb #353ed19b
@@ -462,9 +483,13 @@ def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     for name, stem in zip(dataset.stems, steps): _write_flac(temporary / f"{name}.flac", stem, dataset.sample_rate)
     _write_flac(temporary / "mixture.flac", steps.sum(0), dataset.sample_rate)
     notes = score.to_notes()
-    if notes: write_midi(notes, temporary / "notes.mid", track_names={(score.program(name), False): name for name in score.parts})
-    about = dict(index=index, seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds, kind=score.kind, stems=list(dataset.stems),
-                 pieces=score.pieces, instances=score.instances, others=list(score.out_of_set), notes={name: len(part) for name, part in score.parts.items()})
+    if notes:
+        write_midi(notes, temporary / "notes.mid",
+                   track_names={(score.program(name), False): name for name in score.parts})
+    about = dict(index=index, seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds,
+                 kind=score.kind, stems=list(dataset.stems),
+                 pieces=score.pieces, instances=score.instances, others=list(score.out_of_set),
+                 notes={name: len(part) for name, part in score.parts.items()})
     (temporary / "item.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, target)
 
@@ -474,10 +499,12 @@ def _finished(dataset: Mixtures, folder: Path) -> dict[int, dict]:
     items = {}
     for path in sorted(folder.glob("[0-9]*/item.json")):
         about = json.loads(path.read_text(encoding="utf-8"))
-        ours = dict(seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds, stems=list(dataset.stems))
+        ours = dict(seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds,
+                    stems=list(dataset.stems))
         for key, value in ours.items():
             if about[key] != value:
-                raise InstsepError(f"{folder}: holds items with {key} {about[key]}, not {value}; render into another folder")
+                raise InstsepError(f"{folder}: holds items with {key} {about[key]}, not {value}; render into another "
+                                   "folder")
         items[about["index"]] = about
     return items
 
@@ -491,9 +518,12 @@ def _check_alike(dataset: Mixtures, folder: Path, index: int) -> None:
         alike = (there / "item.json").read_text(encoding="utf-8") == (now / "item.json").read_text(encoding="utf-8")
         for name in (*dataset.stems, "mixture") if alike else ():
             path = there / f"{name}.flac"
-            if not path.is_file(): raise InstsepError(f"{path}: is missing; delete the item's folder, and it will be made again")
+            if not path.is_file():
+                raise InstsepError(f"{path}: is missing; delete the item's folder, and it will be made again")
             alike = alike and np.allclose(*(soundfile.read(item / path.name)[0] for item in (there, now)), atol=1e-4)
-    if not alike: raise InstsepError(f"{folder}: item {index} was made of other banks or with other options; render into another folder")
+    if not alike:
+        raise InstsepError(f"{folder}: item {index} was made of other banks or with other options; render into another "
+                           "folder")
 
 # %% ../nbs/02_synthetic_data.ipynb #156067f3
 _at_work: dict = {}  # in a worker process: its dataset and folder
@@ -513,7 +543,8 @@ def render_dataset(
     workers: int = 1,       # processes; the bytes do not depend on their number
     progress: bool = True,
 ) -> Path:                  # folder/manifest.jsonl, a line for each item of the folder
-    """Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it stopped.
+    """Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it
+    stopped.
     `InstsepError` where the folder holds items of another data set."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -525,11 +556,13 @@ def render_dataset(
             for index in todo: _render_item(dataset, folder, index); bar.update()
         else:
             context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(dataset, folder))
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker,
+                                       initargs=(dataset, folder))
             try:
                 for _ in pool.map(_work, todo): bar.update()
             finally: pool.shutdown(cancel_futures=True)
     items = _finished(dataset, folder)
     with atomic_path(folder / "manifest.jsonl") as path:
-        path.write_text("".join(json.dumps(dict(folder=f"{index:08d}", **items[index]), ensure_ascii=False) + "\n" for index in sorted(items)), encoding="utf-8")
+        path.write_text("".join(json.dumps(dict(folder=f"{index:08d}", **items[index]), ensure_ascii=False) + "\n"
+                                for index in sorted(items)), encoding="utf-8")
     return folder / "manifest.jsonl"

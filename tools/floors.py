@@ -55,7 +55,8 @@ def imports(module: ast.Module, parents: list[str], known: set[str]) -> tuple[se
             elif isinstance(child, ast.ImportFrom):
                 start = ["instsep", *parents][:len(parents) + 2 - child.level] if child.level else []
                 origin = ".".join([*start, *filter(None, [child.module])])
-                names = [origin, *(f"{origin}.{alias.name}" for alias in child.names)]  # of a folder, names may be modules
+                # of a folder, names may be modules
+                names = [origin, *(f"{origin}.{alias.name}" for alias in child.names)]
             for name in names:
                 first, _, rest = name.partition(".")
                 if first == "instsep":
@@ -95,11 +96,13 @@ def main() -> int:
                    for other in sorted(inside) if (floor_of(other) or 0) > floor]
         faults += [f"{name} imports {other}: a network knows no data set and no other kind of network"
                    for other in sorted(inside & NEVER.get(name, set()))]
-        faults += [f"{name} imports {other} at its top level: not on its list, import it inside the function that needs it"
+        faults += [f"{name} imports {other} at its top level: not on its list, import it inside the function that "
+                   "needs it"
                    for other in sorted(outside - EVERYWHERE - TOP_LEVEL.get(name, set()))]
         edges[name] = {other for other in inside if floor_of(other) == floor}
     for name in sorted(stands_on(TRAINING_PATH, {name: above for name, (_, above, _) in read.items()})):
-        faults += [f"{name} imports {other} at its top level, and training stands on it: import it inside the function that needs it"
+        faults += [f"{name} imports {other} at its top level, and training stands on it: import it inside the function "
+                   "that needs it"
                    for other in sorted(read[name][2] - TRAINING_NEEDS)]
     while free := {name for name, others in edges.items() if not others & set(edges)}:
         for name in free: del edges[name]

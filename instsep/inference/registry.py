@@ -30,7 +30,8 @@ def network(cls):
 
 
 NETWORK_NAMES = {"MaskRNN": "OpenUnmixBLSTM"}  # as folders of earlier versions have them: name then, name now
-OPTION_NAMES = {"fold": "frames_per_step", "used": "bins", "narrow": "mix_width", "solo": "monophonic", "long": "long_n_fft"}
+OPTION_NAMES = {"fold": "frames_per_step", "used": "bins", "narrow": "mix_width", "solo": "monophonic",
+                "long": "long_n_fft"}
 TENSOR_NAMES = {  # parts of a tensor's name
     "squeeze": "input_projection", "recur": "lstm", "recurs": "lstms", "backs": "output_projections",
     "enter": "input_projection", "enter_sharp": "long_window_projection", "enter_notes": "note_projection",
@@ -39,25 +40,31 @@ TENSOR_NAMES = {  # parts of a tensor's name
     "gather": "pitch_projection", "pitches": "pitch_layers"}
 
 
-def current_config(config: dict) -> dict:  # a new one; the tables are for the package's own networks, others stay as they are
+def current_config(
+    config: dict,
+) -> dict:  # a new one; the tables are for the package's own networks, others stay as they are
     "A configuration of this or an earlier version, with the names of this one."
     from instsep import NETWORK_MODULES
     name = NETWORK_NAMES.get(config.get("network"), config.get("network"))
     if name not in NETWORK_MODULES and config.get("kind") != "frames": return dict(config)
     def renamed(options):
-        return {OPTION_NAMES.get(key, key): renamed(value) if isinstance(value, dict) else value for key, value in options.items()}
-    return renamed(config) | ({"network": name} if "network" in config else {}) | ({"card": config["card"]} if "card" in config else {})
+        return {OPTION_NAMES.get(key, key): renamed(value) if isinstance(value, dict) else value
+                for key, value in options.items()}
+    return (renamed(config) | ({"network": name} if "network" in config else {})
+            | ({"card": config["card"]} if "card" in config else {}))
 
 
 def current_tensors(tensors: dict, config: dict) -> dict:
     "Tensors of this or an earlier version, with the names of this one."
     from instsep import NETWORK_MODULES
     if config.get("network") not in NETWORK_MODULES and config.get("kind") != "frames": return tensors
-    return {".".join(TENSOR_NAMES.get(part, part) for part in name.split(".")): tensor for name, tensor in tensors.items()}
+    return {".".join(TENSOR_NAMES.get(part, part) for part in name.split(".")): tensor
+            for name, tensor in tensors.items()}
 
 
 def find_network(name: str) -> type:
-    "The network of this name; the module of one that comes with the package is imported when it is asked for. `InstsepError` if there is none."
+    """The network of this name; the module of one that comes with the package is imported when it is asked for.
+    `InstsepError` if there is none."""
     from instsep import NETWORK_MODULES
     name = NETWORK_NAMES.get(name, name)
     if name not in NETWORKS and name in NETWORK_MODULES: import_module(f"instsep.{NETWORK_MODULES[name]}")
@@ -95,7 +102,8 @@ DEFAULT_TRANSCRIBER = "trio-notes"                                              
 def list_models() -> dict[str, dict]:
     "Names of the models that come with the package, and their configurations."
     configs = {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
-    return {name: config for name, config in configs.items() if "network" in config}     # those of transcribers have none
+    # those of transcribers have none
+    return {name: config for name, config in configs.items() if "network" in config}
 
 
 def find_model(name: str) -> Path:
@@ -129,5 +137,6 @@ def load_model(
         module.network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except InstsepError: raise
     except Exception as e:
-        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s folder?") from e
+        raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s "
+                           "folder?") from e
     return module.eval()

@@ -73,8 +73,10 @@ def _events(
 @dataclass
 class MidiTrack:
     "What is in a track, in ticks."
-    groups: list[tuple[int, int, str]] = field(default_factory=list)  # (channel + 16 * port, program or -1: not said here, name)
-    rows: array = field(default_factory=lambda: array('q'))  # start, end, pitch, velocity, number of the group; and again
+    # (channel + 16 * port, program or -1: not said here, name)
+    groups: list[tuple[int, int, str]] = field(default_factory=list)
+    # start, end, pitch, velocity, number of the group; and again
+    rows: array = field(default_factory=lambda: array('q'))
     tempos: list[tuple[int, int]] = field(default_factory=list)  # (tick, microseconds for a quarter)
     programs: list[tuple[int, int, int]] = field(default_factory=list)  # (tick, channel, program)
     pedals: list[tuple[int, int, bool]] = field(default_factory=list)  # (tick, channel, whether it is down)
@@ -146,7 +148,8 @@ class _TrackReader:
             ends = [*(tick for tick, _, _ in notes[1:]), self.track.last]
             for note, end in zip(notes, ends):
                 if end > note[0]: self.add(channel, pitch, end, *note)
-                self.track.note('notes that nothing ends, ended with the next of their key or with the track' if end > note[0]
+                self.track.note('notes that nothing ends, ended with the next of their key or with the track'
+                                if end > note[0]
                                 else 'notes without length left out')
         return self.track
 
@@ -181,7 +184,8 @@ def _header(data: bytes) -> tuple[Midi, int, int]:  # the file, how many tracks 
     if not division or division >> 15 and not (division & 0xFF and division >> 8 in (0xE8, 0xE7, 0xE3, 0xE2)):
         raise InstsepError(f'its header says a time division of {division:#06x}, which is none')
     begins = at + 8 + size
-    return Midi(kind, division), count, begins if data[begins:begins + 4].isalnum() else max(data.find(b'MTrk', at), at + 14)
+    return (Midi(kind, division), count, begins if data[begins:begins + 4].isalnum()
+            else max(data.find(b'MTrk', at), at + 14))
 
 def _stop(data: bytes, start: int, size: int) -> int:
     "Where the chunk ends that begins at `start` and says its size."
@@ -210,9 +214,11 @@ def parse_midi(
     if not midi.tracks: raise InstsepError('has no track in it')
     if len(midi.tracks) < count: midi.odd.append(f'{count - len(midi.tracks)} of {count} tracks are missing')
     if midi.kind > 2: midi.odd.append(f'format {midi.kind} is not known, read as 1')
-    if midi.kind == 2 and len(midi.tracks) > 1: midi.odd.append('format 2: each track is a piece of its own, all are read from 0 s on')
+    if midi.kind == 2 and len(midi.tracks) > 1:
+        midi.odd.append('format 2: each track is a piece of its own, all are read from 0 s on')
     odd = {}
-    for kind, number in (item for track in midi.tracks for item in track.odd.items()): odd[kind] = odd.get(kind, 0) + number
+    for kind, number in (item for track in midi.tracks for item in track.odd.items()):
+        odd[kind] = odd.get(kind, 0) + number
     midi.odd += [f'{kind} ({number})' for kind, number in odd.items()]
     return midi
 
@@ -303,7 +309,8 @@ def _instruments(tracks: Sequence[MidiTrack]) -> list[_Instrument]:
                 ticks, set_to = programs[channel].T
                 at = np.searchsorted(ticks, notes[:, 0], side='right') - 1
                 which = np.where(at >= 0, set_to[at], 0)
-            found += [_Instrument(number, channel, one, name, notes[which == one]) for one in dict.fromkeys(which.tolist())]
+            found += [_Instrument(number, channel, one, name, notes[which == one])
+                      for one in dict.fromkeys(which.tolist())]
     return found
 
 # %% ../../nbs/reference/music/midi.ipynb #0bfadcb5
@@ -311,7 +318,8 @@ def _under_pedal(tracks: Sequence[MidiTrack], found: list[_Instrument]) -> None:
     "Lengthen notes that sound on."
     last, moves, playing, bundles, times = max(track.last for track in tracks), {}, {}, {}, {}
     for number, track in enumerate(tracks):
-        for tick, channel, down in track.pedals: moves.setdefault(channel, {}).setdefault(number, []).append((tick, down))
+        for tick, channel, down in track.pedals:
+            moves.setdefault(channel, {}).setdefault(number, []).append((tick, down))
     for part in found:
         playing.setdefault((part.track, part.channel), set()).add(part.program)
         if part.channel % 16 != DRUM_CHANNEL: bundles.setdefault((part.channel, part.program), []).append(part)
@@ -321,7 +329,8 @@ def _under_pedal(tracks: Sequence[MidiTrack], found: list[_Instrument]) -> None:
         if not who[1]: continue
         if who not in times: times[who] = _down(np.concatenate([moves[channel][number] for number in who[1]]))
         ends = _sustained(np.concatenate([part.notes[:, :3] for part in parts]), times[who], last)
-        for part, mine in zip(parts, np.split(ends, np.cumsum([len(part.notes) for part in parts])[:-1])): part.notes[:, 1] = mine
+        for part, mine in zip(parts, np.split(ends, np.cumsum([len(part.notes) for part in parts])[:-1])):
+            part.notes[:, 1] = mine
 
 def _sequence(tracks: Sequence[MidiTrack], division: int, sustain: bool) -> list[MidiPart]:
     "The instruments of tracks that are played together."
@@ -332,7 +341,8 @@ def _sequence(tracks: Sequence[MidiTrack], division: int, sustain: bool) -> list
         seconds = clock(part.notes[:, :2])
         kept = (seconds[:, 0] < seconds[:, 1]) & (seconds[:, 0] < LONGEST)
         rows = np.concatenate([seconds, part.notes[:, 2:4]], axis=1)[kept]
-        parts.append(MidiPart(part.name, part.program, part.channel % 16 == DRUM_CHANNEL, rows[np.lexsort(rows.T[::-1])]))
+        parts.append(MidiPart(part.name, part.program, part.channel % 16 == DRUM_CHANNEL,
+                              rows[np.lexsort(rows.T[::-1])]))
     return [part for part in parts if len(part.notes)]
 
 def read_parts(
@@ -349,7 +359,8 @@ def read_parts(
     except FileNotFoundError: raise InstsepError(f'{path}: no such file') from None
     except (OSError, ValueError) as error:  # a folder; forbidden; a name that cannot be
         raise InstsepError(f'{path}: cannot be read ({getattr(error, "strerror", None) or error})') from None
-    except InstsepError as error: raise InstsepError(f'{path}: not a readable MIDI file ({error}); save it again') from None
+    except InstsepError as error:
+        raise InstsepError(f'{path}: not a readable MIDI file ({error}); save it again') from None
     together = [[track] for track in midi.tracks] if midi.kind == 2 else [midi.tracks]
     parts = [part for tracks in together for part in _sequence(tracks, midi.division, sustain)]
     left_out = sum(len(track.rows) // 5 for track in midi.tracks) - sum(len(part.notes) for part in parts)

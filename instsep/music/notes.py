@@ -89,7 +89,8 @@ def read_midi_tracks(
     path: str | Path,  # a MIDI file
     *,
     sustain: bool = True,  # notes sound on under the sustain pedal; False: as long as the keys are held
-    log: Callable[[str], None] | None = None,  # gets a line if something of the file was skipped or mended; None: a warning
+    # gets a line if something of the file was skipped or mended; None: a warning
+    log: Callable[[str], None] | None = None,
 ) -> list[tuple[str, list[Note]]]:  # (name, notes sorted by onset) of each instrument of each track
     "Read a MIDI file track by track; notes without length are left out, and so are tracks without notes."
     from instsep.music.midi import read_parts
@@ -109,7 +110,8 @@ def read_midi(
     path: str | Path,  # a MIDI file
     *,
     sustain: bool = True,  # notes sound on under the sustain pedal; False: as long as the keys are held
-    log: Callable[[str], None] | None = None,  # gets a line if something of the file was skipped or mended; None: a warning
+    # gets a line if something of the file was skipped or mended; None: a warning
+    log: Callable[[str], None] | None = None,
 ) -> list[Note]:  # all notes, sorted by onset
     "Read the notes of a MIDI file; `InstsepError` where it is missing or no MIDI file."
     notes = [note for _, notes in read_midi_tracks(path, sustain=sustain, log=log) for note in notes]
@@ -215,9 +217,12 @@ FAMILIES = ('piano', 'chromatic percussion', 'organ', 'guitar', 'bass', 'strings
 DRUMS = 'drums'
 
 _OTHER_NAMES = """
-drums: drum, drum kit, drum set, percussion, schlagzeug, trommel, trommeln, batterie, perkussion, batteria, percussioni, batería, percusión, tambores
-piano: keys, keyboard, grand piano, upright piano, pianoforte, fortepiano, pianino, klavier, flügel, fluegel, teclado, teclados, tastiera
-4,5: electric piano, e piano, rhodes, fender rhodes, wurlitzer, elektrisches klavier, piano électrique, piano elettrico, piano eléctrico
+drums: drum, drum kit, drum set, percussion, schlagzeug, trommel, trommeln, batterie, perkussion, batteria, \
+percussioni, batería, percusión, tambores
+piano: keys, keyboard, grand piano, upright piano, pianoforte, fortepiano, pianino, klavier, flügel, fluegel, teclado, \
+teclados, tastiera
+4,5: electric piano, e piano, rhodes, fender rhodes, wurlitzer, elektrisches klavier, piano électrique, piano \
+elettrico, piano eléctrico
 6: cembalo, spinet, virginal, clavecin, clavicembalo, clavicémbalo
 9: campanelli, jeu de timbres, orchestra bells
 10: musical box, spieluhr, boîte à musique, caja de música
@@ -234,11 +239,14 @@ organ: orgel, orgue, organo, órgano
 22: mouth organ, blues harp, mundharmonika, armonica, armónica
 23: bandoneon, bandoneón
 guitar: gitarre, guitare, chitarra, guitarra
-24: classical guitar, spanish guitar, nylon guitar, konzertgitarre, guitare classique, chitarra classica, guitarra clásica, guitarra española, ukulele
+24: classical guitar, spanish guitar, nylon guitar, konzertgitarre, guitare classique, chitarra classica, guitarra \
+clásica, guitarra española, ukulele
 25: western guitar, folk guitar, westerngitarre, mandolin, mandoline, mandolino, mandolina
 24,25: acoustic guitar, akustikgitarre, guitare acoustique, chitarra acustica, guitarra acústica
-27,26,28,29,30: e guitar, e gitarre, egitarre, elektrogitarre, elektrische gitarre, guitare électrique, chitarra elettrica, guitarra eléctrica
-33,34,35,36,37: bass guitar, e bass, ebass, bassgitarre, elektrobass, guitare basse, basse électrique, basso elettrico, bajo eléctrico
+27,26,28,29,30: e guitar, e gitarre, egitarre, elektrogitarre, elektrische gitarre, guitare électrique, chitarra \
+elettrica, guitarra eléctrica
+33,34,35,36,37: bass guitar, e bass, ebass, bassgitarre, elektrobass, guitare basse, basse électrique, basso \
+elettrico, bajo eléctrico
 43,32: double bass, upright bass, string bass, kontrabass, contrebasse, contrabbasso, contrabajo
 40: violine, geige, violon, violino, violín
 41: bratsche
@@ -261,14 +269,17 @@ brass: blechbläser, blechblaeser, cuivres, ottoni
 67: baritone saxophone, bari sax, baritonsaxophon, saxophone baryton, sassofono baritono, saxofón barítono
 68: hautbois
 70: fagott, basson, fagotto, fagot, contrabassoon, double bassoon, kontrafagott
-71: bass clarinet, klarinette, bassklarinette, clarinette, clarinette basse, clarinetto, clarinetto basso, clarinete, clarinete bajo
+71: bass clarinet, klarinette, bassklarinette, clarinette, clarinette basse, clarinetto, clarinetto basso, clarinete, \
+clarinete bajo
 68,69,70,71,72,73,74,64,65,66,67: woodwind, woodwinds, winds, holzbläser, holzblaeser, bois, legni
 72: piccolo flute, piccoloflöte, piccolofloete, ottavino, flautín
-73: concert flute, transverse flute, flöte, floete, querflöte, querfloete, flûte, flûte traversière, flauto, flauto traverso, flauta, flauta travesera
+73: concert flute, transverse flute, flöte, floete, querflöte, querfloete, flûte, flûte traversière, flauto, flauto \
+traverso, flauta, flauta travesera
 74: blockflöte, blockfloete, flûte à bec, flauto dolce, flauta dulce
 75: pan pipes, panpipe, panflöte, panfloete, flûte de pan, flauto di pan, flauta de pan
 78: tin whistle, penny whistle
-80,81,82,83,84,85,86,87,88,89,90,91,92,93,94,95: synth, synthesizer, synthesiser, synthétiseur, sintetizzatore, sintetizador
+80,81,82,83,84,85,86,87,88,89,90,91,92,93,94,95: synth, synthesizer, synthesiser, synthétiseur, sintetizzatore, \
+sintetizador
 109: dudelsack, cornemuse, cornamusa, gaita
 114: steelpan, steel pan, steel drum
 """
@@ -296,7 +307,8 @@ def _names_of_programs() -> dict[str, tuple[int, ...]]:  # without spaces
 def _spellings(name: str) -> Iterator[str]:
     "A plain name, then without what does not matter: which of several, its key, its plural."
     yield name
-    alone = re.sub(r'^(solo|1st|2nd|3rd|first|second|third|bb|eb) | (\d+|i|ii|iii|iv|in [a-g](b| flat| sharp)?)$', '', name)
+    alone = re.sub(r'^(solo|1st|2nd|3rd|first|second|third|bb|eb) | (\d+|i|ii|iii|iv|in [a-g](b| flat| sharp)?)$', '',
+                   name)
     yield alone
     for plural, singular in (('s', ''), ('es', ''), ('n', ''), ('en', ''), ('e', ''), ('i', 'o'), ('e', 'a')):
         if alone.endswith(plural): yield alone.removesuffix(plural) + singular
@@ -304,10 +316,12 @@ def _spellings(name: str) -> Iterator[str]:
 def _programs_of_name(text: str) -> tuple[int, ...] | None:
     "The programs of a whole name, in any spelling; None if there is none."
     known = _names_of_programs()
-    return next((known[name] for name in (name.replace(' ', '') for name in _spellings(_plain_name(text))) if name in known), None)
+    return next((known[name] for name in (name.replace(' ', '') for name in _spellings(_plain_name(text)))
+                 if name in known), None)
 
 def instrument_programs(
-    instrument: str | int,  # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums", "e-guitar" or a program from 0 to 127
+    # "piano", "clarinet", "Acoustic Guitar (nylon)", "drums", "e-guitar" or a program from 0 to 127
+    instrument: str | int,
 ) -> tuple[int, ...]:  # programs, the most usual first; none for drums
     "The General MIDI programs that a name stands for. `InstsepError` where there is none."
     text = str(instrument).strip()
@@ -323,7 +337,8 @@ def instrument_programs(
 
 def _suggestion(text: str) -> str:
     "did you mean clarinet? Or nothing."
-    words = {word for name in PROGRAM_NAMES for word in re.findall('[a-z]{4,}', name.lower())} - {'acoustic', 'electric', 'synth', 'lead'}
+    words = ({word for name in PROGRAM_NAMES for word in re.findall('[a-z]{4,}', name.lower())}
+             - {'acoustic', 'electric', 'synth', 'lead'})
     others = [name for line in _OTHER_NAMES.strip().splitlines() for name in line.split(': ')[1].split(', ')]
     names = {_plain_name(name): name for name in (*others, *map(str.lower, PROGRAM_NAMES), *words, *FAMILIES, DRUMS)}
     close = difflib.get_close_matches(_plain_name(text), sorted(names), 3, 0.75)
@@ -334,16 +349,21 @@ class Transcription(list):
     "The notes of a recording, by onset, and what is known about them."
     def __init__(self,
         notes: Sequence[Note] = (),  # in any order
-        confidence: Sequence[float] = (),  # of each note: probability that it begins there, of that instrument and pitch; none: not known
+        # of each note: probability that it begins there, of that instrument and pitch; none: not known
+        confidence: Sequence[float] = (),
         counts: tuple | None = None,  # `tokens.Counts`, of a network that writes tokens: those that made no sense
         names: dict[tuple[int, bool], str] | None = None,  # (program, is_drum) -> what to call it
-        cents: Sequence[float] | None = None,  # of each note: how far above its key it sounds; None: nobody has measured
+        # of each note: how far above its key it sounds; None: nobody has measured
+        cents: Sequence[float] | None = None,
     ):
         order = sorted(range(len(notes)), key=lambda index: notes[index])
         super().__init__(notes[index] for index in order)
-        if len(confidence) not in (0, len(notes)): raise InstsepError(f"{len(confidence)} confidences for {len(notes)} notes; give one for each")
-        self.confidence = np.array([confidence[index] if len(confidence) else np.nan for index in order], float)  # (notes,)
-        if cents is not None and len(cents) != len(notes): raise InstsepError(f"{len(cents)} cents for {len(notes)} notes; give one for each")
+        if len(confidence) not in (0, len(notes)):
+            raise InstsepError(f"{len(confidence)} confidences for {len(notes)} notes; give one for each")
+        # (notes,)
+        self.confidence = np.array([confidence[index] if len(confidence) else np.nan for index in order], float)
+        if cents is not None and len(cents) != len(notes):
+            raise InstsepError(f"{len(cents)} cents for {len(notes)} notes; give one for each")
         self.cents = None if cents is None else np.array([cents[index] for index in order], float)  # (notes,)
         self.counts = counts
         self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])

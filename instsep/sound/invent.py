@@ -34,7 +34,8 @@ def random_body(
 
     def gain(frequency):
         octave = np.log2(np.maximum(frequency, 20))
-        db = np.interp(octave, knots, curve) + sum(height * np.exp(-0.5 * ((octave - at) / width) ** 2) for at, height, width in peaks)
+        db = (np.interp(octave, knots, curve) + sum(height * np.exp(-0.5 * ((octave - at) / width) ** 2)
+                                                    for at, height, width in peaks))
         return 10 ** (db / 20)
     return gain
 
@@ -63,7 +64,8 @@ def wandering(rng, count: int, rate: int, deviation_db: float, per_second: float
 
 
 def _sum(f, amplitude, envelope, rng, rate, bend=None) -> np.ndarray:
-    "Sum of sines: frequencies f and amplitudes (partials,), envelopes (partials, samples), all f times `bend` (samples,)."
+    """Sum of sines: frequencies f and amplitudes (partials,), envelopes (partials, samples), all f times `bend`
+    (samples,)."""
     t = np.arange(envelope.shape[1], dtype=np.float32) / rate
     phase = rng.uniform(0, 2 * np.pi, len(f)).astype(np.float32)
     clock = np.arange(len(t)) if bend is None else np.concatenate([[0.0], np.cumsum(bend[:-1], dtype=np.float64)])
@@ -81,11 +83,13 @@ def struck_string(pitch: float, velocity: int, seconds: float, rate: int, body, 
     f = _partials(f0, p["stiffness"] * 2 ** ((pitch - 48) / 8), rate)
     k = np.arange(1, len(f) + 1)
     hammer = 1 / (1 + (f / (p["cutoff"] * (velocity / 80) ** p["hardness"] * (1 + f0 / 800))) ** p["slope"])
-    amplitude = hammer * (0.08 + np.abs(np.sin(np.pi * k * p["strike"]))) * body(f) * np.exp(rng.normal(0, 0.25, len(f)))
+    amplitude = (hammer * (0.08 + np.abs(np.sin(np.pi * k * p["strike"]))) * body(f)
+                 * np.exp(rng.normal(0, 0.25, len(f))))
     t60 = p["t60"] * 2 ** (-(pitch - 48) / 14) / (1 + (f / 2500) ** 0.8)
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     decay = lambda scale: np.exp(-6.9 * t[None] / (scale * t60[:, None])).astype(np.float32)
-    beat = 1 + p["beating"] * np.cos(2 * np.pi * rng.uniform(0.1, 1.4, len(f))[:, None] * t[None] + rng.uniform(0, 6, len(f))[:, None])
+    beat = (1 + p["beating"] * np.cos(2 * np.pi * rng.uniform(0.1, 1.4, len(f))[:, None] * t[None]
+                                      + rng.uniform(0, 6, len(f))[:, None]))
     envelope = ((1 - p["after"]) * decay(0.35) + p["after"] * decay(1.6)) * beat * (1 - np.exp(-t[None] / p["attack"]))
     thump = _noise(rng, len(t), rate, 40, 900) * np.exp(-t / 0.03) * p["thump"] * np.abs(amplitude).max()
     return (_sum(f, amplitude, envelope, rng, rate) + thump).astype(np.float32)
@@ -96,13 +100,17 @@ def plucked_string(pitch: float, velocity: int, seconds: float, rate: int, body,
     f0 = 440 * 2 ** ((pitch - 69) / 12)
     f = _partials(f0, p["stiffness"], rate)
     k = np.arange(1, len(f) + 1)
-    place = np.clip(p["pluck"] * 2 ** (((pitch - 40) % 5) / 12), 0.05, 0.45)  # a fretted string is shorter, the finger stays
-    amplitude = (0.05 + np.abs(np.sin(np.pi * k * place))) / k ** (p["rolloff"] * (80 / velocity) ** 0.3) * body(f) * np.exp(rng.normal(0, 0.3, len(f)))
+    # a fretted string is shorter, the finger stays
+    place = np.clip(p["pluck"] * 2 ** (((pitch - 40) % 5) / 12), 0.05, 0.45)
+    amplitude = ((0.05 + np.abs(np.sin(np.pi * k * place))) / k ** (p["rolloff"] * (80 / velocity) ** 0.3) * body(f)
+                 * np.exp(rng.normal(0, 0.3, len(f))))
     t60 = p["t60"] * 2 ** (-(pitch - 50) / 18) / (1 + (f / p["damping"]) ** 1.1) * np.exp(rng.normal(0, 0.25, len(f)))
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
-    planes = p["plane"] * np.exp(-6.9 * t[None] / (0.4 * t60[:, None])) + (1 - p["plane"]) * np.exp(-6.9 * t[None] / t60[:, None])
+    planes = (p["plane"] * np.exp(-6.9 * t[None] / (0.4 * t60[:, None])) + (1 - p["plane"])
+              * np.exp(-6.9 * t[None] / t60[:, None]))
     envelope = (planes * (1 - np.exp(-t[None] / p["attack"]))).astype(np.float32)
-    scrape = _noise(rng, len(t), rate, 80, p["scrape_high"]) * np.exp(-t / p["scrape_time"]) * p["scrape"] * np.abs(amplitude).max()
+    scrape = (_noise(rng, len(t), rate, 80, p["scrape_high"]) * np.exp(-t / p["scrape_time"]) * p["scrape"]
+              * np.abs(amplitude).max())
     return (_sum(f, amplitude, envelope, rng, rate) + scrape).astype(np.float32)
 
 
@@ -112,7 +120,8 @@ def reed_and_bore(pitch: float, velocity: int, seconds: float, rate: int, body, 
     f = _partials(f0, 0.0, rate, 30)
     k = np.arange(1, len(f) + 1)
     even = p["even"] * 2 ** ((pitch - 58) / 8) * (0.6 + 0.25 * k)  # closed end: odd partials, less and less so upwards
-    amplitude = np.where(k % 2 == 1, 1.0, np.minimum(even, 1.0)) / k ** (p["rolloff"] * (80 / velocity) ** 0.5) * body(f) * np.exp(rng.normal(0, 0.3, len(f)))
+    amplitude = (np.where(k % 2 == 1, 1.0, np.minimum(even, 1.0)) / k ** (p["rolloff"] * (80 / velocity) ** 0.5)
+                 * body(f) * np.exp(rng.normal(0, 0.3, len(f))))
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     breath = wandering(rng, len(t), rate, 8.7 * p["wander"], 4) * np.exp(p["swell"] * (t / seconds)).astype(np.float32)
     vibrato = 1 + p["tremolo"] * np.sin(2 * np.pi * p["vibrato_rate"] * t + rng.uniform(0, 6))
@@ -138,24 +147,30 @@ def bowed_string(pitch: float, velocity: int, seconds: float, rate: int, body, p
     f = _partials(f0, 0.0, rate)  # the bow locks the partials to their harmonics
     k = np.arange(1, len(f) + 1)
     hill = p["hill"] * np.exp(-0.5 * (np.log2(f / p["hill_at"]) / 0.6) ** 2)  # dB: what the bridge prefers
-    radiated = 10 ** (hill / 20) / np.sqrt(1 + (p["air_mode"] / f) ** 4)       # a small box does not radiate below its lowest mode
+    # a small box does not radiate below its lowest mode
+    radiated = 10 ** (hill / 20) / np.sqrt(1 + (p["air_mode"] / f) ** 4)
     amplitude = radiated * body(f) / k ** (p["rolloff"] * (80 / velocity) ** 0.3) * np.exp(rng.normal(0, 0.2, len(f)))
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     cents = p["vibrato"] * rng.uniform(0.6, 1.0)
     swing = _vibrato(rng, len(t), rate, p["vibrato_rate"], p["vibrato_delay"])
-    bend = 2 ** (cents * swing.astype(np.float64) / 1200) * wandering(rng, len(t), rate, 0.005 * p["drift"], 5)  # 0.005 dB: a cent
+    # 0.005 dB: a cent
+    bend = 2 ** (cents * swing.astype(np.float64) / 1200) * wandering(rng, len(t), rate, 0.005 * p["drift"], 5)
     # each partial slides along the body's resonances: how many dB from one end of the swing to its middle
-    slide = 10 * np.log10(body(f * 2 ** (cents / 1200)) / body(f * 2 ** (-cents / 1200))) + rng.normal(0, 0.1 * cents, len(f))
+    slide = (10 * np.log10(body(f * 2 ** (cents / 1200)) / body(f * 2 ** (-cents / 1200)))
+             + rng.normal(0, 0.1 * cents, len(f)))
     glide = 10 ** (np.clip(slide, -8, 8)[:, None].astype(np.float32) * swing / 20)
     # the bow bites: partials come in unevenly, then follow its pressure, the upper ones more
-    attack = np.clip(p["attack"] * np.exp(rng.normal(0, 0.45, len(f))) * rng.uniform(0.7, 1.4), 0.008, 0.3).astype(np.float32)
+    attack = np.clip(p["attack"] * np.exp(rng.normal(0, 0.45, len(f))) * rng.uniform(0.7, 1.4), 0.008,
+                     0.3).astype(np.float32)
     rise = 1 - np.exp(-(t[None] / attack[:, None]) ** 1.5)
     pressure = wandering(rng, len(t), rate, p["wander"], 3) * 10 ** (p["fade"] * rng.uniform(0.3, 1) * t / 20)
     own = np.stack([wandering(rng, len(t), rate, p["partial_wander"], 8) for _ in f])
     envelope = rise * glide * own * pressure[None] ** (1 + 0.1 * np.minimum(k - 1, 8)).astype(np.float32)[:, None]
     scratch = 1 + p["scratch"] * np.exp(-t / 0.05)
-    rosin = _noise(rng, len(t), rate, p["rosin_low"], p["rosin_high"]) * p["rosin"] * np.abs(amplitude).max() * np.minimum(t / 0.01, 1)
-    return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate, bend) + rosin * scratch * pressure).astype(np.float32)
+    rosin = (_noise(rng, len(t), rate, p["rosin_low"], p["rosin_high"]) * p["rosin"] * np.abs(amplitude).max()
+             * np.minimum(t / 0.01, 1))
+    return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate, bend) + rosin * scratch
+            * pressure).astype(np.float32)
 
 
 def edge_and_pipe(pitch: float, velocity: int, seconds: float, rate: int, body, p: dict, rng) -> np.ndarray:
@@ -163,10 +178,12 @@ def edge_and_pipe(pitch: float, velocity: int, seconds: float, rate: int, body, 
     f0 = 440 * 2 ** ((pitch - 69) / 12)
     f = _partials(f0, 0.0, rate, 20)
     k = np.arange(1, len(f) + 1)
-    amplitude = body(f) / k ** (p["rolloff"] * (80 / velocity) ** 0.4) * np.exp(rng.normal(0, 0.3, len(f)))  # an open pipe: odd and even
+    # an open pipe: odd and even
+    amplitude = body(f) / k ** (p["rolloff"] * (80 / velocity) ** 0.4) * np.exp(rng.normal(0, 0.3, len(f)))
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     swing = _vibrato(rng, len(t), rate, p["vibrato_rate"], p["vibrato_delay"])
-    bend = 2 ** (p["vibrato_cents"] * swing.astype(np.float64) / 1200) * wandering(rng, len(t), rate, 0.005 * p["drift"], 4)
+    bend = (2 ** (p["vibrato_cents"] * swing.astype(np.float64) / 1200)
+            * wandering(rng, len(t), rate, 0.005 * p["drift"], 4))
     breath = wandering(rng, len(t), rate, p["wander"], 4) * 10 ** (p["fade"] * rng.uniform(0.3, 1) * t / 20)
     breath *= 1 + p["tremolo"] * swing  # the vibrato of a flute is one of breath
     attack = p["attack"] * (1 + 0.3 * (k - 1)) * rng.uniform(0.7, 1.4)
@@ -175,49 +192,67 @@ def edge_and_pipe(pitch: float, velocity: int, seconds: float, rate: int, body, 
     envelope = rise * own * breath[None] ** (1 + 0.25 * np.minimum(k - 1, 4)).astype(np.float32)[:, None]
     chiff = p["chiff"] * np.exp(-t / p["chiff_time"])
     air = _noise(rng, len(t), rate, p["air_low"], p["air_high"]) * np.abs(amplitude).max() * np.minimum(t / 0.008, 1)
-    return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate, bend) + air * (p["air"] * breath + chiff)).astype(np.float32)
+    return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate, bend)
+            + air * (p["air"] * breath + chiff)).astype(np.float32)
 
 # %% ../../nbs/reference/sound/invent.ipynb #43afb76e
 def _log_uniform(rng, low, high): return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def draw_piano(rng) -> dict:
-    return dict(stiffness=_log_uniform(rng, 5e-5, 5e-4), cutoff=_log_uniform(rng, 350, 2200), slope=rng.uniform(1.2, 3), hardness=rng.uniform(.5, 1.5),
-                strike=rng.uniform(.09, .16), t60=_log_uniform(rng, 5, 16), after=_log_uniform(rng, .08, .5), beating=rng.uniform(0, .35),
+    return dict(stiffness=_log_uniform(rng, 5e-5, 5e-4), cutoff=_log_uniform(rng, 350, 2200), slope=rng.uniform(1.2, 3),
+                hardness=rng.uniform(.5, 1.5),
+                strike=rng.uniform(.09, .16), t60=_log_uniform(rng, 5, 16), after=_log_uniform(rng, .08, .5),
+                beating=rng.uniform(0, .35),
                 attack=_log_uniform(rng, .001, .006), thump=_log_uniform(rng, .005, .15), release=rng.uniform(150, 500))
 
 
 def draw_guitar(rng) -> dict:
-    return dict(stiffness=_log_uniform(rng, 5e-6, 1e-4), pluck=rng.uniform(.07, .32), rolloff=rng.uniform(.7, 1.9), t60=_log_uniform(rng, 2, 9),
-                damping=_log_uniform(rng, 500, 3500), plane=rng.uniform(.2, .8), attack=_log_uniform(rng, .0005, .004), scrape=_log_uniform(rng, .01, .3),
-                scrape_high=_log_uniform(rng, 800, 8000), scrape_time=_log_uniform(rng, .004, .02), release=rng.uniform(100, 700))
+    return dict(stiffness=_log_uniform(rng, 5e-6, 1e-4), pluck=rng.uniform(.07, .32), rolloff=rng.uniform(.7, 1.9),
+                t60=_log_uniform(rng, 2, 9),
+                damping=_log_uniform(rng, 500, 3500), plane=rng.uniform(.2, .8), attack=_log_uniform(rng, .0005, .004),
+                scrape=_log_uniform(rng, .01, .3),
+                scrape_high=_log_uniform(rng, 800, 8000), scrape_time=_log_uniform(rng, .004, .02),
+                release=rng.uniform(100, 700))
 
 
 def draw_clarinet(rng) -> dict:
-    return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .012, .16), wander=rng.uniform(.01, .12),
-                swell=rng.normal(0, .3), tremolo=rng.uniform(0, .06), vibrato_rate=rng.uniform(3.5, 6.5), air=_log_uniform(rng, .001, .03),
+    return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .012, .16),
+                wander=rng.uniform(.01, .12),
+                swell=rng.normal(0, .3), tremolo=rng.uniform(0, .06), vibrato_rate=rng.uniform(3.5, 6.5),
+                air=_log_uniform(rng, .001, .03),
                 release=rng.uniform(300, 1200), partial_wander=rng.uniform(.1, 2.0))
 
 
 def draw_violin(rng) -> dict:
-    return dict(body=dict(depth=rng.uniform(6, 9), resonances=(5, 10), widths=(0.025, 0.12)), rolloff=rng.uniform(.8, 1.6),
+    return dict(body=dict(depth=rng.uniform(6, 9), resonances=(5, 10), widths=(0.025, 0.12)),
+                rolloff=rng.uniform(.8, 1.6),
                 hill=rng.uniform(0, 10), hill_at=rng.uniform(1800, 3500), air_mode=rng.uniform(230, 300),
-                attack=_log_uniform(rng, .015, .2), wander=rng.uniform(.2, 1.8), partial_wander=rng.uniform(.3, 2.5), fade=rng.triangular(-15, 0, 4),
-                vibrato=_log_uniform(rng, 3, 45) * (rng.random() < .8), vibrato_rate=rng.uniform(4.5, 7), vibrato_delay=rng.uniform(0, .4),
+                attack=_log_uniform(rng, .015, .2), wander=rng.uniform(.2, 1.8), partial_wander=rng.uniform(.3, 2.5),
+                fade=rng.triangular(-15, 0, 4),
+                vibrato=_log_uniform(rng, 3, 45) * (rng.random() < .8), vibrato_rate=rng.uniform(4.5, 7),
+                vibrato_delay=rng.uniform(0, .4),
                 drift=rng.uniform(.5, 4), rosin=_log_uniform(rng, .002, .03), rosin_low=_log_uniform(rng, 200, 1500),
-                rosin_high=_log_uniform(rng, 3500, 10000), scratch=_log_uniform(rng, .3, 6), release=_log_uniform(rng, 80, 600))
+                rosin_high=_log_uniform(rng, 3500, 10000), scratch=_log_uniform(rng, .3, 6),
+                release=_log_uniform(rng, 80, 600))
 
 
 def draw_flute(rng) -> dict:
-    return dict(body=dict(depth=rng.uniform(2, 5)), rolloff=rng.uniform(1.2, 3.2), attack=_log_uniform(rng, .02, .15), wander=rng.uniform(.1, 1.0),
-                partial_wander=rng.uniform(.2, 2.0), fade=rng.triangular(-15, 0, 4), tremolo=rng.uniform(0, .35) * (rng.random() < .8),
-                vibrato_cents=rng.uniform(0, 12), vibrato_rate=rng.uniform(4, 6.5), vibrato_delay=rng.uniform(0, .5), drift=rng.uniform(.5, 3),
-                air=_log_uniform(rng, .005, .08), air_low=_log_uniform(rng, 300, 900), air_high=_log_uniform(rng, 3500, 8000),
-                chiff=_log_uniform(rng, .01, .25), chiff_time=_log_uniform(rng, .01, .05), release=rng.uniform(250, 1200))
+    return dict(body=dict(depth=rng.uniform(2, 5)), rolloff=rng.uniform(1.2, 3.2), attack=_log_uniform(rng, .02, .15),
+                wander=rng.uniform(.1, 1.0),
+                partial_wander=rng.uniform(.2, 2.0), fade=rng.triangular(-15, 0, 4),
+                tremolo=rng.uniform(0, .35) * (rng.random() < .8),
+                vibrato_cents=rng.uniform(0, 12), vibrato_rate=rng.uniform(4, 6.5), vibrato_delay=rng.uniform(0, .5),
+                drift=rng.uniform(.5, 3),
+                air=_log_uniform(rng, .005, .08), air_low=_log_uniform(rng, 300, 900),
+                air_high=_log_uniform(rng, 3500, 8000),
+                chiff=_log_uniform(rng, .01, .25), chiff_time=_log_uniform(rng, .01, .05),
+                release=rng.uniform(250, 1200))
 
 
 INVENTORS = dict(  # how to draw its numbers, how to sound it, lowest and highest pitch
-    piano=(draw_piano, struck_string, (28, 100)), guitar=(draw_guitar, plucked_string, (38, 84)), clarinet=(draw_clarinet, reed_and_bore, (48, 94)),
+    piano=(draw_piano, struck_string, (28, 100)), guitar=(draw_guitar, plucked_string, (38, 84)),
+    clarinet=(draw_clarinet, reed_and_bore, (48, 94)),
     violin=(draw_violin, bowed_string, (55, 98)), flute=(draw_flute, edge_and_pipe, (60, 96)))
 
 
@@ -231,7 +266,8 @@ def invent(
     sample_rate: int = 22050,
 ) -> list[RecordedNote]:
     "All notes of one invented instrument; each is a few cents off, as real ones are."
-    if instrument not in INVENTORS: raise InstsepError(f"invent: no recipe for {instrument}; there are {', '.join(INVENTORS)}")
+    if instrument not in INVENTORS:
+        raise InstsepError(f"invent: no recipe for {instrument}; there are {', '.join(INVENTORS)}")
     draw, sound, (low, high) = INVENTORS[instrument]
     rng = np.random.default_rng([seed, *instrument.encode()])
     parameters = draw(rng)
@@ -243,11 +279,13 @@ def invent(
             wave = sound(exact, velocity, seconds, sample_rate, body, parameters, rng)
             wave *= 0.2 * (velocity / 100) ** 2 / (np.sqrt(np.mean(wave[:sample_rate // 2] ** 2)) + 1e-9)
             last = np.flatnonzero(np.abs(wave) > 10 ** (-65 / 20) * np.abs(wave).max())[-1] + 1
-            notes.append(RecordedNote(instrument, f"invented/{seed:03d}", exact, velocity, wave[:last], parameters["release"]))
+            notes.append(RecordedNote(instrument, f"invented/{seed:03d}", exact, velocity, wave[:last],
+                                      parameters["release"]))
     return notes
 
 
-def invent_bank(count: int, *, instruments=tuple(INVENTORS), first_seed: int = 0, sample_rate: int = 22050, progress: bool = True, **options) -> NoteBank:
+def invent_bank(count: int, *, instruments=tuple(INVENTORS), first_seed: int = 0, sample_rate: int = 22050,
+                progress: bool = True, **options) -> NoteBank:
     "A bank of `count` invented instruments of each kind; `options` as in `invent`."
     seeds = range(first_seed, first_seed + count)
     notes = [note for name in instruments for seed in tqdm(seeds, desc=name, disable=not progress)
@@ -256,13 +294,16 @@ def invent_bank(count: int, *, instruments=tuple(INVENTORS), first_seed: int = 0
 
 # %% ../../nbs/reference/sound/invent.ipynb #756c7545
 def random_curve(rng, frequency: np.ndarray, depth: float) -> np.ndarray:
-    "Gains in dB (like `frequency`, Hz): a random value every 0.4 octaves of `depth` dB standard deviation, and a random tilt."
+    """Gains in dB (like `frequency`, Hz): a random value every 0.4 octaves of `depth` dB standard deviation, and a
+    random tilt."""
     octave = np.log2(np.maximum(frequency, 20.0))
     knots = np.arange(np.log2(30), np.log2(16000), 0.4)
-    return np.interp(octave, knots, rng.normal(0, depth, len(knots))) + rng.normal(0, depth / 3) * (octave - np.log2(800))
+    return (np.interp(octave, knots, rng.normal(0, depth, len(knots))) + rng.normal(0, depth / 3)
+            * (octave - np.log2(800)))
 
 
-SUSTAINED_NAMES = ("clarinet", "violin", "viola", "cello", "contrabass", "flute", "trumpet", "french-horn", "saxophone", "oboe", "bassoon",
+SUSTAINED_NAMES = ("clarinet", "violin", "viola", "cello", "contrabass", "flute", "trumpet", "french-horn", "saxophone",
+                   "oboe", "bassoon",
                    "organ", "harmonium", "choir")
 
 
@@ -271,7 +312,8 @@ def vary(
     count: int,       # new instances made of each one
     *,
     seed: int = 0,
-    sustained: tuple[str, ...] = SUSTAINED_NAMES,  # instruments that hold their notes: onset, evenness and swell vary, not decay
+    # instruments that hold their notes: onset, evenness and swell vary, not decay
+    sustained: tuple[str, ...] = SUSTAINED_NAMES,
 ) -> list[RecordedNote]:
     "Each instance of `bank` as `count` others, named `<instance>~<number>`; give a bank of the instruments to vary."
     instances: dict[tuple[str, str], list[RecordedNote]] = {}
@@ -302,7 +344,8 @@ def vary(
     return varied
 
 # %% ../../nbs/reference/sound/invent.ipynb #27472171
-def varied_bank(bank: NoteBank, count: int, *, instruments: tuple[str, ...] = tuple(INVENTORS), seed: int = 0) -> NoteBank:
+def varied_bank(bank: NoteBank, count: int, *, instruments: tuple[str, ...] = tuple(INVENTORS),
+                seed: int = 0) -> NoteBank:
     "`bank` and `count` variations of each of its instances of `instruments`."
     if not any(name in bank.instruments for name in instruments): return bank
     chosen = bank.subset(lambda instrument, instance: instrument in instruments)

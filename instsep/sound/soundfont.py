@@ -84,14 +84,16 @@ _RINGS = 2.0  # seconds after a note's end in which its channel is not bent anew
 
 def _bend(cents: float) -> int:
     "The pitch wheel's position, -8192 to 8191; `InstsepError` beyond its range."
-    if not abs(cents) <= MOST_CENTS: raise InstsepError(f'{cents:g} cents: a note is bent by {MOST_CENTS} at most, up or down')
+    if not abs(cents) <= MOST_CENTS:
+        raise InstsepError(f'{cents:g} cents: a note is bent by {MOST_CENTS} at most, up or down')
     return round(cents * 8192 / _WHEEL)
 
 def _give_channels(
     notes: list[Note],  # sorted by onset
     bends: list[int] | None = None,  # the pitch wheel at each note; None: it is never touched
 ) -> tuple[list[int], list[tuple[int, bool]]]:  # the channel of each note, the (program, is_drum) of each channel
-    "A channel for each program, and another one wherever a pitch of it sounds already, or what sounds is bent otherwise."
+    """A channel for each program, and another one wherever a pitch of it sounds already, or what sounds is bent
+    otherwise."""
     channels, programs, busy_until, bent, rings_until = [], [], {}, [], []  # busy_until: (channel, pitch) -> seconds
     for note, bend in zip(notes, bends or [0] * len(notes)):
         key = note.program, note.is_drum
@@ -111,7 +113,8 @@ def _schedule(
     channels: list[int],  # the channel of each note
     sample_rate: int,
     bends: list[int] | None = None,  # the pitch wheel at each note
-) -> list[tuple[int, int, int, int, int, int]]:  # (block, 0 for off or 1 for on, channel, pitch, velocity, bend), in order
+# (block, 0 for off or 1 for on, channel, pitch, velocity, bend), in order
+) -> list[tuple[int, int, int, int, int, int]]:
     "What happens at which block; where a key is released and struck in the same block, it is released first."
     events = []
     for note, channel, bend in zip(notes, channels, bends or [0] * len(notes)):
@@ -229,10 +232,12 @@ def _play_patches(
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder) / 'notes.mid', Path(folder) / 'notes.wav'
         write_midi(notes, score)
-        command = ['timidity', '-c', configuration, '-Ow', '-s', sample_rate, '-EFreverb=0', '-EFchorus=0', '-A70', '-o', sound, score]
+        command = ['timidity', '-c', configuration, '-Ow', '-s', sample_rate, '-EFreverb=0', '-EFchorus=0', '-A70',
+                   '-o', sound, score]
         try: done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         except FileNotFoundError:
-            raise InstsepError(f'{configuration}: patch sets are played by timidity; on Debian: apt-get install timidity') from None
+            raise InstsepError(f'{configuration}: patch sets are played by timidity; on Debian: apt-get install '
+                               'timidity') from None
         if done.returncode or not sound.is_file():
             raise InstsepError(f'{configuration}: not a patch set that timidity can play')
         waveform = load(sound)[0][:, :samples]
@@ -247,11 +252,13 @@ def synthesize(
     tail: float = 1.0,  # seconds after the last offset, for what rings on
     gain: float = 0.5,  # factor on the sum of all notes; not for a patch set
     reverb: bool = False,  # FluidSynth's reverb and chorus
-    cents: Sequence[float] | None = None,  # of each note: how far above its key it sounds, -198 to 198; not for a patch set
+    # of each note: how far above its key it sounds, -198 to 198; not for a patch set
+    cents: Sequence[float] | None = None,
 ) -> np.ndarray:  # (2, samples) float32
     "Notes to sound; raises `InstsepError` where FluidSynth, the soundfont or a program is missing."
     if Path(soundfont or '').suffix.lower() == '.cfg':
-        if cents is not None: raise InstsepError(f'{soundfont}: a patch set plays keys only; take a soundfont for what lies between')
+        if cents is not None:
+            raise InstsepError(f'{soundfont}: a patch set plays keys only; take a soundfont for what lies between')
         return _play_patches(sorted(notes), Path(soundfont), sample_rate, tail)
     with Synthesizer(soundfont, sample_rate=sample_rate, gain=gain, reverb=reverb) as synthesizer:
         return synthesizer.render(notes, tail=tail, cents=cents)
@@ -265,7 +272,8 @@ def render_stems(
     seconds: float | None = None,  # how long each stem shall be; None: to the last note, and a second more
 ) -> dict[str, np.ndarray]:  # name -> float32 (2, samples), all of one length
     "Play each instrument's notes by themselves, between the keys where the transcription has `cents`."
-    transcription = notes if isinstance(notes, Transcription) else Transcription(notes := list(notes), np.ones(len(notes)))
+    transcription = (notes if isinstance(notes, Transcription)
+                     else Transcription(notes := list(notes), np.ones(len(notes))))
     end = max((note.offset for note in transcription), default=0.0)
     samples = round((end + 1.0 if seconds is None else seconds) * sample_rate)
     stems = {}

@@ -70,7 +70,8 @@ def ideal_binary_mask(
 
 # %% ../../nbs/reference/sound/spectral.ipynb #dd91e7a5
 def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
-    "(..., fewer bins, frames) -> (..., bins, frames): above the bins that a network has masks for, the mean mask of its topmost eighth."
+    """(..., fewer bins, frames) -> (..., bins, frames): above the bins that a network has masks for, the mean mask
+    of its topmost eighth."""
     masked = masks.shape[-2]
     if masked >= bins: return masks[..., :bins, :]
     top = masks[..., -(masked // 8):, :].mean(-2, keepdim=True)

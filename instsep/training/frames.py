@@ -49,22 +49,26 @@ class NoteMixtures(Dataset):
         score, stems = self.mixtures.item(index)
         names = self.mixtures.instruments
         out_of_set = [score.parts[name] for name in score.parts if name not in names]
-        parts = [score.parts.get(name, np.zeros((0, 4))) for name in names] + [np.concatenate([np.zeros((0, 4)), *out_of_set])]
+        parts = ([score.parts.get(name, np.zeros((0, 4))) for name in names]
+                 + [np.concatenate([np.zeros((0, 4)), *out_of_set])])
         frames = 1 + -(-stems.shape[1] // self.hop)
         targets = note_targets(parts, frames, self.mixtures.sample_rate / self.hop)
         return dict(mixture=torch.from_numpy(stems.sum(0)),                     # (samples,)
                     stems=torch.from_numpy(stems.astype(np.float32)),           # (instruments and other, samples)
-                    targets=torch.from_numpy(targets))                          # (heads, instruments and other, pitches, frames)
+                    # (heads, instruments and other, pitches, frames)
+                    targets=torch.from_numpy(targets))
 
 # %% ../../nbs/reference/training/frames.ipynb #dc09b0df
 def notes_loss(
     logits: torch.Tensor,   # (batch, heads, instruments, pitches, frames)
     targets: torch.Tensor,  # the same shape, 0 to 1
 ) -> torch.Tensor:          # scalar
-    "Cross-entropy of onsets and frames, squared error of velocities at onsets; summed over pitches and instruments, a mean over frames."
+    """Cross-entropy of onsets and frames, squared error of velocities at onsets; summed over pitches and
+    instruments, a mean over frames."""
     logits = logits.float()
     entropy = nn.functional.binary_cross_entropy_with_logits(logits[:, :2], targets[:, :2], reduction="none")
-    velocity = targets[:, 0] * (logits[:, 2].sigmoid() - targets[:, 2]).square()            # (batch, instruments, pitches, frames)
+    # (batch, instruments, pitches, frames)
+    velocity = targets[:, 0] * (logits[:, 2].sigmoid() - targets[:, 2]).square()
     per_frame = 2 * entropy[:, 0].sum((1, 2)) + entropy[:, 1].sum((1, 2)) + velocity.sum((1, 2))  # (batch, frames)
     return per_frame.mean()
 
@@ -75,7 +79,8 @@ def start_from_separator(
 ) -> list[str]:             # names of the weights that were taken over
     "Initialise with a separator's input projection and trunk."
     own, given = transcriber.network.state_dict(), separator.network.state_dict()
-    taken = [name for name in own if name in given and own[name].shape == given[name].shape and not name.startswith("head")]
+    taken = [name for name in own if name in given and own[name].shape == given[name].shape
+             and not name.startswith("head")]
     transcriber.network.load_state_dict({name: given[name] for name in taken}, strict=False)
     nn.init.zeros_(transcriber.network.long_window_projection.weight)           # is learnt
     return taken
@@ -116,7 +121,8 @@ def corrupt_notes(
 
 
 class JointModule(SeparatorModule):
-    "A `NoteInformedRNN` whose separator and transcriber are trained jointly; optimizer, schedule and averaged weights are the separator's."
+    """A `NoteInformedRNN` whose separator and transcriber are trained jointly; optimizer, schedule and averaged
+    weights are the separator's."""
     def __init__(
         self,
         config: SeparatorConfig,
@@ -142,7 +148,8 @@ class JointModule(SeparatorModule):
         "The loss of the stems and that of the notes."
         reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
         mixture = reference.sum(1)                                             # (batch, bins, frames)
-        logits, magnitude = model.network.note_logits(mixture), mixture.abs()  # (batch, heads, instruments, pitches, frames)
+        # (batch, heads, instruments, pitches, frames)
+        logits, magnitude = model.network.note_logits(mixture), mixture.abs()
         conditioning = corrupt_notes(logits, self.wrong) if model is self.model else logits
         estimate = model.network(magnitude / local_rms(magnitude), conditioning) * mixture.unsqueeze(1)
         c = self.train_config
@@ -166,10 +173,15 @@ def _widened_options(network: type, options: dict, times: int) -> dict:
 def _runs(name: str, dim: int, shape: tuple[int, ...], mix_width: int) -> list[int]:
     "Of which runs of units a dimension of a weight is made up, each of which is repeated as a whole."
     size = shape[dim]
-    if dim == 0: return [size // 4] * 4 if ".time_lstm." in name or ".summary_lstm." in name else [size]  # an LSTM's gates
-    if ".time_output." in name or ".summary_output." in name or ".summary_lstm.weight_ih" in name: return [size // 2] * 2  # both ways; mean and maximum
-    if ".mix.0." in name: return [shape[0]] + [mix_width] * ((size - shape[0]) // mix_width)  # a band, and its neighbours
-    return [size // 3] * 3 if "pitch_projection." in name else [size]                                   # three bands of a pitch
+    # an LSTM's gates
+    if dim == 0: return [size // 4] * 4 if ".time_lstm." in name or ".summary_lstm." in name else [size]
+    # both ways; mean and maximum
+    if ".time_output." in name or ".summary_output." in name or ".summary_lstm.weight_ih" in name:
+        return [size // 2] * 2
+    # a band, and its neighbours
+    if ".mix.0." in name: return [shape[0]] + [mix_width] * ((size - shape[0]) // mix_width)
+    # three bands of a pitch
+    return [size // 3] * 3 if "pitch_projection." in name else [size]
 
 
 def widen(
@@ -221,7 +233,8 @@ def train_frames(
     *,
     bank: NoteBank,           # what to play on
     pieces: PieceBank,        # what to play
-    init: str | Path | None = None,  # a transcriber's or a separator's weights to start from; None: the shipped separator's
+    # a transcriber's or a separator's weights to start from; None: the shipped separator's
+    init: str | Path | None = None,
                               # (for "both": a score-informed separator's)
     preset: str = "pretrain", # there is no other
     freeze: str | None = None,  # only MT3 has parts to freeze
@@ -236,15 +249,19 @@ def train_frames(
     log=print,                # called with a line on what is going on
     **options,                # of the run; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
-    "Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best. `InstsepError` for what only MT3 can do."
-    for name, value in dict(freeze=freeze, lora=lora, accumulate=options.get("accumulate"), optimizer=options.get("optimizer"),
+    """Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best.
+    `InstsepError` for what only MT3 can do."""
+    for name, value in dict(freeze=freeze, lora=lora, accumulate=options.get("accumulate"),
+                            optimizer=options.get("optimizer"),
                             patience=options.get("patience"), preset=None if preset == "pretrain" else preset).items():
-        if value is not None: raise InstsepError(f"{name} {value}: is for MT3; leave it out, or take --network mt3-tiny")
+        if value is not None:
+            raise InstsepError(f"{name} {value}: is for MT3; leave it out, or take --network mt3-tiny")
     given = {name: options[name] for name in ("minutes", "steps", "batch", "learning_rate", "bf16", "seed", "workers")
              if options.get(name) is not None}
     if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
-    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
+    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200)
+                       | given)
     if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
     if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
     plan.validate_every = min(plan.validate_every, plan.steps)
@@ -257,10 +274,12 @@ def train_frames(
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3, augmentation=STRONG_AUGMENTATION)
+    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3,
+                 augmentation=STRONG_AUGMENTATION)
     held_out = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
     interrupt, accelerator = Interrupt(), pick_device(device).type
-    log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C keeps the best so far")
+    log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C "
+        "keeps the best so far")
     fit(module, train, output / "run", valid=[held_out], resume=resume, progress=progress, accelerator=accelerator,
         callbacks=[interrupt, best := _Best(output)])
     if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
@@ -270,24 +289,29 @@ def train_frames(
 def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[FramesModule, str]:
     "A transcriber with its first weights, and where these come from."
     known = FrameModel.from_pretrained(init) if is_frames(init or "trio") else None
-    if known and config and config != known.config: raise InstsepError(f"init {init}: is another network than the one asked for")
+    if known and config and config != known.config:
+        raise InstsepError(f"init {init}: is another network than the one asked for")
     if not known and not config:
         config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
-        config.options["monophonic"] = [k for k, name in enumerate(config.instruments) if INSTRUMENTS[name].polyphony == 1]
+        config.options["monophonic"] = [k for k, name in enumerate(config.instruments)
+                                        if INSTRUMENTS[name].polyphony == 1]
     config = known.config if known else config
     module = FramesModule(config, plan)
     if known: module.model.load_state_dict(known.state_dict())
     taken = known or start_from_separator(module.model, Separator.from_pretrained(init or "trio"))
-    if init and not taken: raise InstsepError(f"init {init}: has no weights that this transcriber could begin with; start from trio")
+    if init and not taken:
+        raise InstsepError(f"init {init}: has no weights that this transcriber could begin with; start from trio")
     module.ema.load_state_dict(module.model.state_dict())
     return module, str(init or "trio") if taken else "nothing"
 
 
-def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None, times: int = 1) -> tuple[JointModule, str]:
+def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | Path | None,
+                times: int = 1) -> tuple[JointModule, str]:
     "The same for a score-informed separator; with a configuration and nothing to start from, from scratch."
     if config and not init: return JointModule(config.at(22050), plan), "nothing"
     model = Separator.from_pretrained(init or "trio-informed").at(22050)
-    if not hasattr(model.network, "notes"): raise InstsepError(f"init {init}: has no transcriber inside; start from trio-informed")
+    if not hasattr(model.network, "notes"):
+        raise InstsepError(f"init {init}: has no transcriber inside; start from trio-informed")
     if times > 1: model = widen(model, times)
     module = JointModule(model.config, plan)
     for separator in (module.model, module.ema): separator.load_state_dict(model.state_dict())
@@ -296,7 +320,8 @@ def _start_both(config: SeparatorConfig | None, plan: TrainConfig, init: str | P
 
 def training_summary(result: dict) -> str:
     "Steps, minutes and validation loss of `train_frames`, as a line."
-    return f"after {result['steps']} steps, {result['seconds'] / 60:.1f} minutes: validation loss {result['valid_loss']:.2f}"
+    return (f"after {result['steps']} steps, {result['seconds'] / 60:.1f} minutes: validation loss "
+            f"{result['valid_loss']:.2f}")
 
 # %% ../../nbs/reference/training/frames.ipynb #8e03b2df
 __getattr__ = forward("training.frames")  # names that used to be called otherwise

@@ -65,7 +65,8 @@ def config_of(
 
 # %% ../../nbs/reference/training/mt3.ipynb #4f2a749e
 SEGMENT_FRAMES = 256  # frames
-LEAD_FRAMES = 119  # frames before a segment of a whole piece, so that what rings on into it is there: 3 s with the segment
+# frames before a segment of a whole piece, so that what rings on into it is there: 3 s with the segment
+LEAD_FRAMES = 119
 
 @lru_cache(maxsize=8)
 def _resampler(rate: int):
@@ -130,7 +131,8 @@ class TokenMixtures(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         item = self.waveform_item(index)
-        return dict(inputs=segment_features(item.pop("sound"), SEGMENT_FRAMES, self.config.num_mels)) | item  # (256 frames, bands)
+        # (256 frames, bands)
+        return dict(inputs=segment_features(item.pop("sound"), SEGMENT_FRAMES, self.config.num_mels)) | item
 
     def waveform_item(self, index: int) -> dict:
         "Item `index` with its sound (32768,) instead of the features."
@@ -182,7 +184,8 @@ class WholePieces(Mixtures):
         ends = [max((part[:, 1].max() for part in score.parts.values() if len(part)), default=0.0)
                 for score in self.arranged]
         frames = [math.ceil(end*SAMPLE_RATE)//HOP + 1 for end in ends]
-        self.firsts = [0, *np.cumsum([-(-count//SEGMENT_FRAMES) for count in frames]).tolist()]  # first item of each piece
+        # first item of each piece
+        self.firsts = [0, *np.cumsum([-(-count//SEGMENT_FRAMES) for count in frames]).tolist()]
         self.length = self.firsts.pop()
 
     def _arrange(self, number: int) -> Score:
@@ -359,7 +362,8 @@ def event_times(
     return torch.where(labels == END, SEGMENT_FRAMES*HOP/SAMPLE_RATE, torch.where(last >= 0, times, 0.0))
 
 class GuidedAttention:
-    "An auxiliary loss: half of the heads of every cross-attention should attend to where a token's event is. It keeps the inputs of the network's last pass."
+    """An auxiliary loss: half of the heads of every cross-attention should attend to where a token's event is. It
+    keeps the inputs of the network's last pass."""
     def __init__(self, network: MT3, reach: float = 0.03):  # s
         self.codec, self.reach, self.seen = network.config.codec, reach, {}
         for number, layer in enumerate(network.decoder):
@@ -654,7 +658,8 @@ def save_network(
 
 # %% ../../nbs/reference/training/mt3.ipynb #8f57386b
 class SegmentCache(Dataset):
-    "Segments that other processes make beside the training, kept on a device; each is used many times, drawn from those that are ready."
+    """Segments that other processes make beside the training, kept on a device; each is used many times, drawn from
+    those that are ready."""
     def __init__(self,
         dataset: TokenMixtures, # of whose items the first `count` are made
         count: int,
@@ -666,7 +671,8 @@ class SegmentCache(Dataset):
     ):
         self.dataset, self.seed, self.ready, self.least, self.stopped = dataset, seed, 0, min(least, count), False
         self.failed, self.device, self.lengths = None, device, np.zeros(count, int)
-        self.made = iter(DataLoader(_Waveforms(dataset), 8, sampler=range(count), num_workers=workers, collate_fn=_packed,
+        self.made = iter(DataLoader(_Waveforms(dataset), 8, sampler=range(count), num_workers=workers,
+                                    collate_fn=_packed,
                                     worker_init_fn=_ignore_sigint))              # the processes begin
         self.store = dict(sound=torch.zeros(count, SEGMENT_FRAMES*HOP, dtype=torch.int16, device=device),
                           labels=torch.full((count, dataset.max_length), -100, dtype=torch.int16, device=device))
@@ -680,7 +686,8 @@ class SegmentCache(Dataset):
             for batch in self.made:
                 if self.stopped: break
                 end = self.ready + len(batch["sound"])
-                for name, kept in self.store.items(): kept[self.ready:end, ..., :batch[name].shape[-1]] = batch[name].to(self.device)
+                for name, kept in self.store.items():
+                    kept[self.ready:end, ..., :batch[name].shape[-1]] = batch[name].to(self.device)
                 self.lengths[self.ready:end] = (batch["labels"] != -100).sum(1).numpy()
                 self.ready = end
         except Exception as error: self.failed = error
@@ -713,7 +720,8 @@ def _packed(items: Sequence[dict]) -> dict:
     sound = torch.stack([F.pad(item["sound"], (0, SEGMENT_FRAMES*HOP - len(item["sound"]))) for item in items])
     packed = dict(sound=(sound.clamp(-1, 1)*(2**15 - 1)).round().short(),
                   labels=torch.from_numpy(pad_labels([item["ids"] for item in items])).short())
-    return packed | (dict(frames=(torch.stack([item["frames"] for item in items])*255).round().byte()) if "frames" in items[0] else {})
+    return packed | (dict(frames=(torch.stack([item["frames"] for item in items])*255).round().byte())
+                     if "frames" in items[0] else {})
 
 # %% ../../nbs/reference/training/mt3.ipynb #dbf88ea7
 def segment_scores(
@@ -764,7 +772,8 @@ def pretraining_data(
         if not len(split[name]):
             raise InstsepError(f"pieces: {len(pieces)} pieces are too few for a {name} set; give more of them")
     def mixtures(name, seed, thin=0.0, **options):
-        return SparseMixtures(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=instruments,
+        return SparseMixtures(split[name], bank_player(bank), balanced(bank, dict(invented=2.0)),
+                              instruments=instruments,
                        sample_rate=bank.sample_rate, seconds=3.0, other=0.0, seed=seed, thin=thin, **options)
     held_out = TokenMixtures(mixtures("valid", seed + 1, length=valid), config)
     train = TokenMixtures(mixtures("train", seed, thin, length=10**9), config, frames=frames)

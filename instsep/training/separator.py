@@ -36,7 +36,8 @@ def spectral_loss(
     floor_db: float = -15.0,  # below this, less error counts for less and less
     l1: float = 1.0,          # weight of the relative L1 distance
 ) -> torch.Tensor:            # scalar
-    "Error in dB below the mixture, averaged over stems, with a floor (Wisdom et al. 2020, eq. 5), plus relative L1 on complex bins."
+    """Error in dB below the mixture, averaged over stems, with a floor (Wisdom et al. 2020, eq. 5), plus relative L1
+    on complex bins."""
     energy = lambda x: x.real.square().sum((-1, -2)) + x.imag.square().sum((-1, -2))
     mixture = reference.sum(1, keepdim=True)
     total = energy(mixture).clamp_min(1e-8)                                    # (batch, 1)
@@ -84,10 +85,12 @@ class SeparatorModule(L.LightningModule):
         loss = spectral_loss(estimate, reference, l1=c.l1, floor_db=c.floor_db)
         if not c.resolutions and not c.waveform: return loss
         n_fft, hop = model.config.n_fft, model.config.hop
-        waves = istft(estimate * (n_fft / 2), n_fft, hop, batch["stems"].shape[-1])                    # (batch, stems, samples)
+        # (batch, stems, samples)
+        waves = istft(estimate * (n_fft / 2), n_fft, hop, batch["stems"].shape[-1])
         at = lambda size: [stft(sound, size, size // 4) for sound in (waves, batch["stems"])]
         losses = [loss, *(spectral_loss(*at(size), l1=c.l1, floor_db=c.floor_db) for size in c.resolutions)]
-        distance = (waves - batch["stems"]).abs().mean(-1) / batch["stems"].sum(1, keepdim=True).abs().mean(-1).clamp_min(1e-6)
+        distance = ((waves - batch["stems"]).abs().mean(-1)
+                    / batch["stems"].sum(1, keepdim=True).abs().mean(-1).clamp_min(1e-6))
         return sum(losses) / len(losses) + c.waveform * 10 * distance.mean()
 
     def training_step(self, batch, index):
@@ -101,18 +104,23 @@ class SeparatorModule(L.LightningModule):
     def optimizer_step(self, *args, **kwargs):
         super().optimizer_step(*args, **kwargs)
         decay = min(self.train_config.ema, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():  # here and not in on_train_batch_end, so that a checkpoint written there has this step in it
-            for averaged, current in zip(self.ema.parameters(), self.model.parameters()): averaged.lerp_(current, 1 - decay)
-            for kept, current in zip(self.ema.buffers(), self.model.buffers()): kept.copy_(current)  # a BatchNorm's statistics
+        # here and not in on_train_batch_end, so that a checkpoint written there has this step in it
+        with torch.no_grad():
+            for averaged, current in zip(self.ema.parameters(), self.model.parameters()):
+                averaged.lerp_(current, 1 - decay)
+            # a BatchNorm's statistics
+            for kept, current in zip(self.ema.buffers(), self.model.buffers()): kept.copy_(current)
 
     def configure_optimizers(self):
         c = self.train_config
         optimizer = torch.optim.AdamW(self.model.parameters(), c.learning_rate, weight_decay=1e-3)
         time_share = lambda: self.seconds / (60 * c.minutes) if c.minutes else 0.0
-        warmed = lambda step: min(max((step + 1) / max(c.warmup, 1), time_share() / 0.05), 1)  # on a slow machine after 5 % of the time
+        # on a slow machine after 5 % of the time
+        warmed = lambda step: min(max((step + 1) / max(c.warmup, 1), time_share() / 0.05), 1)
         annealed = lambda step: 0.5 + 0.5 * math.cos(math.pi * min(max(step / c.steps, time_share()), 1))
         shape = lambda step: warmed(step) * annealed(step) + 0.01
-        return dict(optimizer=optimizer, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, shape), interval="step"))
+        return dict(optimizer=optimizer,
+                    lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, shape), interval="step"))
 
 # %% ../../nbs/reference/training/separator.ipynb #0e8d80bf
 class _ItemsFrom(torch.utils.data.Sampler):
@@ -123,7 +131,8 @@ class _ItemsFrom(torch.utils.data.Sampler):
 
 
 class _Progress(Callback):
-    "A line in `log.jsonl` and `log.csv` every few steps, the last checkpoint every `save_every`, and an end after so many minutes."
+    """A line in `log.jsonl` and `log.csv` every few steps, the last checkpoint every `save_every`, and an end after
+    so many minutes."""
     def __init__(self, folder: Path, every: int, save_every: int, total: int, minutes: float | None = None):
         self.folder, self.every, self.save_every, self.total, self.minutes = folder, every, save_every, total, minutes
         self.losses, self.begun, self.before, self.seconds, self.saved = [], None, 0.0, 0.0, 0.0
@@ -146,14 +155,16 @@ class _Progress(Callback):
 
     def on_validation_end(self, trainer, module):
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("valid")}
-        if "valid_loss/dataloader_idx_0" in values: values["valid_loss"] = values["valid_loss/dataloader_idx_0"]  # of several sets, the first
+        # of several sets, the first
+        if "valid_loss/dataloader_idx_0" in values: values["valid_loss"] = values["valid_loss/dataloader_idx_0"]
         self._write_line(trainer.global_step, **values)
 
     def _write_line(self, step, **values):
         line, table = dict(step=step, seconds=round(self.seconds, 1), **values), self.folder / "log.csv"
         with open(self.folder / "log.jsonl", "a") as f: f.write(json.dumps(line) + "\n")
         new, columns = not table.exists(), ("step", "seconds", "train_loss", "valid_loss")
-        with open(table, "a") as f: f.write(",".join(columns) * new + "\n" * new + ",".join(str(line.get(c, "")) for c in columns) + "\n")
+        with open(table, "a") as f:
+            f.write(",".join(columns) * new + "\n" * new + ",".join(str(line.get(c, "")) for c in columns) + "\n")
 
 
 def _ignore_sigint(worker: int) -> None:
@@ -163,7 +174,8 @@ def _ignore_sigint(worker: int) -> None:
 
 def _drop_log_after(folder: Path, step: int) -> None:
     "What a run that was killed had logged since its last checkpoint, it will log again."
-    for name, step_of in (("log.jsonl", lambda line: json.loads(line)["step"]), ("log.csv", lambda line: int(line.split(",")[0]))):
+    for name, step_of in (("log.jsonl", lambda line: json.loads(line)["step"]),
+                          ("log.csv", lambda line: int(line.split(",")[0]))):
         if not (folder / name).is_file(): continue
         lines = (folder / name).read_text().splitlines(keepends=True)
         kept = [line for k, line in enumerate(lines) if name == "log.csv" and k == 0 or step_of(line) <= step]
@@ -174,14 +186,18 @@ def check_resumed(
     folder: str | Path,         # of a run
     module: L.LightningModule,  # that is to go on with it
 ) -> None:
-    "`InstsepError` where a run is of another network, or counts its items otherwise: it would train on some twice and on others never."
+    """`InstsepError` where a run is of another network, or counts its items otherwise: it would train on some twice
+    and on others never."""
     try: before = json.loads((Path(folder) / "config.json").read_text())
     except (OSError, ValueError): return
     now = json.loads(json.dumps(dict(module.hparams)))
-    differs = [(name, before[part].get(name), now[part].get(name)) for part in ("config", "train") if part in before and part in now
-               for name in (now[part] if part == "config" else ("batch", "seed")) if before[part].get(name) != now[part].get(name)]
+    differs = [(name, before[part].get(name), now[part].get(name)) for part in ("config", "train") if part in before
+               and part in now
+               for name in (now[part] if part == "config" else ("batch", "seed"))
+               if before[part].get(name) != now[part].get(name)]
     for name, old, new in differs:
-        raise InstsepError(f"{folder}: holds a run with {name} {old}, not {new}; choose another folder, or start it anew without resuming (--no-resume)")
+        raise InstsepError(f"{folder}: holds a run with {name} {old}, not {new}; choose another folder, or start it "
+                           "anew without resuming (--no-resume)")
 
 
 def fit(
@@ -207,7 +223,8 @@ def fit(
     else:
         check_resumed(folder, module)
         _drop_log_after(folder, begun)
-    (folder / "config.json").write_text(json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
+    (folder / "config.json").write_text(
+        json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
     L.seed_everything(c.seed + begun, verbose=False)
     gpu = torch.cuda.is_available() and accelerator != "cpu"
     loader = DataLoader(dataset, c.batch, sampler=_ItemsFrom(begun * c.batch, c.steps * c.batch), num_workers=c.workers,
@@ -216,10 +233,13 @@ def fit(
     trainer = L.Trainer(
         max_steps=c.steps, accelerator=accelerator, devices=1,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
-        gradient_clip_val=c.clip, val_check_interval=c.validate_every if valid else None, check_val_every_n_epoch=None if valid else 1,
-        limit_val_batches=None if valid else 0, num_sanity_val_steps=0, logger=False, enable_model_summary=False, enable_progress_bar=progress,
+        gradient_clip_val=c.clip, val_check_interval=c.validate_every if valid else None, check_val_every_n_epoch=None
+        if valid else 1,
+        limit_val_batches=None if valid else 0, num_sanity_val_steps=0, logger=False, enable_model_summary=False,
+        enable_progress_bar=progress,
         callbacks=[*callbacks, _Progress(folder, 25, c.save_every, c.steps, getattr(c, "minutes", None)),
-                   *([ModelCheckpoint(folder, "best", monitor="valid_loss/dataloader_idx_0" if len(valid) > 1 else "valid_loss", enable_version_counter=False)] if valid else [])])
+                   *([ModelCheckpoint(folder, "best", monitor="valid_loss/dataloader_idx_0" if len(valid) > 1
+                                      else "valid_loss", enable_version_counter=False)] if valid else [])])
     loaders = [DataLoader(v, c.batch) for v in valid] or None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
