@@ -1,13 +1,14 @@
-"""What separator and transcriber give each other: notes of stems, masks conditioned on notes, instruments detected by their stems.
+"""What separator and transcriber give each other: notes of stems, masks conditioned on notes, instruments detected
+by their stems.
 
     OMP_NUM_THREADS=1 python benchmarks/both_halves.py --recordings ../shared/reference/recordings
 
 Tried are, for notes: the stems transcribed instead of the mixture; both (the mean of the posteriors); only
 instruments whose stem is not much softer than the mixture; only notes whose instrument has a share of the masks; notes
-assigned to instruments by that share. For stems: masks turned down wherever no note of an instrument has a partial, by notes that were picked, by
-the probabilities they were picked from, and, as a bound, by the true ones. How far masks are turned down and how large a share
-must be is decided on mixtures of validation pieces, so that the other sets only confirm or do not. Results go to
-benchmarks/results/both_halves.json and .md.
+assigned to instruments by that share. For stems: masks turned down wherever no note of an instrument has a partial,
+by notes that were picked, by the probabilities they were picked from, and, as a bound, by the true ones. How far
+masks are turned down and how large a share must be is decided on mixtures of validation pieces, so that the other
+sets only confirm or do not. Results go to benchmarks/results/both_halves.json and .md.
 """
 import math
 from pathlib import Path
@@ -25,7 +26,8 @@ from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator, SeparatorConfig
 from instsep.sound.spectral import istft
-from common import PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, soundfonts, test_soundfonts, write_results
+from common import (PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, soundfonts, test_soundfonts,
+                    write_results)
 from transcription import PROGRAM, RATE, SHORT, Item, _over, family, pooled, recorded_items, scores, soundfont_items
 
 DECIBELS, SHARES, TRUST, AUDIBLE_DB = (3, 6, 12, 20), (0.05, 0.1, 0.2), (0.25, 0.5, 1.0), -25.0
@@ -40,7 +42,8 @@ def partials(config: SeparatorConfig) -> torch.Tensor:  # bool (pitches, bins)
     bins = torch.arange(config.n_fft // 2 + 1)
     pitch = torch.arange(LOWEST_PITCH, LOWEST_PITCH + PITCHES)
     first = 440 * 2 ** ((pitch - 69) / 12)[:, None] * config.n_fft / config.sample_rate       # in bins, (pitches, 1)
-    order = (bins / first).round().clamp_min(1)                                              # (pitches, bins), the nearest partial
+    # (pitches, bins), the nearest partial
+    order = (bins / first).round().clamp_min(1)
     width = (order * first * (2 ** (1 / 24) - 1)).clamp_min(1.0)
     return (bins - order * first).abs() <= width
 
@@ -58,7 +61,8 @@ def played(
     roll = torch.zeros(len(programs), PITCHES, frames)
     for note in notes:
         if note.program not in programs or not 0 <= note.pitch - LOWEST_PITCH < PITCHES: continue
-        first, last = max(0, math.floor((note.onset - before) * frame_rate)), math.ceil((note.offset + after) * frame_rate)
+        first, last = (max(0, math.floor((note.onset - before) * frame_rate)),
+                       math.ceil((note.offset + after) * frame_rate))
         roll[programs.index(note.program), note.pitch - LOWEST_PITCH, first:last + 1] = 1
     return roll
 
@@ -92,7 +96,8 @@ def informed_masks(
     reach: torch.Tensor,   # (instruments, bins, frames), 0 to 1
     decibels: float,       # by which a mask is turned down where no note of its instrument is
 ) -> torch.Tensor:         # as `masks`, which add up to 1
-    "Masks conditioned on notes: what one instrument loses goes to those that have a note there; where none has, nothing changes."
+    """Masks conditioned on notes: what one instrument loses goes to those that have a note there; where none has,
+    nothing changes."""
     floor = 10 ** (-decibels / 20)
     weight = floor + (1 - floor) * reach
     new = masks * torch.cat([weight, weight.amax(0, keepdim=True)])              # the residual is as free as the freest
@@ -119,7 +124,8 @@ def shared_out(
     probability: np.ndarray,  # (kinds, instruments, pitches, frames), the transcriber's posteriors
     share: np.ndarray,        # (instruments, pitches, frames), what the separator grants
     trust: float,             # in the separator: 0, none
-    own: float = 1.0,         # exponent of the transcriber's own posteriors over instruments; above 1 they are sharpened
+    # exponent of the transcriber's own posteriors over instruments; above 1 they are sharpened
+    own: float = 1.0,
 ) -> np.ndarray:              # as `probability`
     "Onsets and frames shared by the separator's masks at their partials; their sum over instruments stays what it was."
     out = probability.copy()
@@ -140,7 +146,9 @@ def audible_instruments(
 
 # ---- measured
 
-def posteriors_of(transcriber: FrameTranscriber, waveform: np.ndarray) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
+def posteriors_of(
+    transcriber: FrameTranscriber, waveform: np.ndarray,
+) -> np.ndarray:  # (samples,) -> (kinds, instruments, pitches, frames)
     blocks, _ = mono_blocks(waveform, RATE, transcriber.network.config.sample_rate)
     return np.concatenate(list(transcriber.probabilities(blocks)), -1)
 
@@ -148,11 +156,13 @@ def posteriors_of(transcriber: FrameTranscriber, waveform: np.ndarray) -> np.nda
 def pick(transcriber: FrameTranscriber, probability: np.ndarray) -> list[Note]:
     names = transcriber.network.config.instruments
     notes, who, _ = pick_notes(probability, transcriber.network.frame_rate, config=transcriber.pick)
-    return [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]]) for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
+    return [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]])
+            for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
 
 
 @torch.inference_mode()
-def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber, comb: torch.Tensor) -> tuple[dict, list[dict]]:
+def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber,
+            comb: torch.Tensor) -> tuple[dict, list[dict]]:
     "Notes by every way to get them; a row for every stem and way to get it."
     names, config = separator.config.instruments, separator.config
     programs, rate = [PROGRAM[name] for name in names], config.sample_rate / config.hop
@@ -170,17 +180,23 @@ def try_all(item: Item, separator: Separator, transcriber: FrameTranscriber, com
     pace = transcriber.network.frame_rate
     near = lambda count, ratio, last: (torch.arange(count) * ratio).round().long().clamp(max=last - 1)
     share = granted(masks, spec[0].abs().square(), comb, rate)[..., near(frames, rate / pace, theirs)].numpy()
-    of_note = [share[programs.index(note.program), note.pitch - LOWEST_PITCH, min(round(note.onset * pace), frames - 1)] for note in picked]
-    notes = {"mixture": picked, "stems": pick(transcriber, of_stems), "mean of both": pick(transcriber, (posteriors + of_stems) / 2),
+    of_note = [share[programs.index(note.program), note.pitch - LOWEST_PITCH, min(round(note.onset * pace), frames - 1)]
+               for note in picked]
+    notes = {"mixture": picked, "stems": pick(transcriber, of_stems),
+             "mean of both": pick(transcriber, (posteriors + of_stems) / 2),
              "geometric mean of both": pick(transcriber, np.sqrt(posteriors * of_stems)),
-             f"instruments whose stem is above {AUDIBLE_DB:g} dB": [note for note in picked if note.program in sounding]}
-    notes |= {f"notes with a share of {least:g}": [n for n, s in zip(picked, of_note) if s >= least] for least in SHARES}
+             f"instruments whose stem is above {AUDIBLE_DB:g} dB": [note for note in picked
+                                                                    if note.program in sounding]}
+    notes |= {f"notes with a share of {least:g}": [n for n, s in zip(picked, of_note) if s >= least]
+              for least in SHARES}
     shares = {trust: shared_out(posteriors, share, trust) for trust in TRUST}
     notes |= {f"shared out, trust {trust:g}": pick(transcriber, given) for trust, given in shares.items()}
-    notes |= {f"sharpened, trust {trust:g}": pick(transcriber, shared_out(posteriors, share, trust, 2.0)) for trust in (0.0, 0.25, 0.5)}
+    notes |= {f"sharpened, trust {trust:g}": pick(transcriber, shared_out(posteriors, share, trust, 2.0))
+              for trust in (0.0, 0.25, 0.5)}
 
     at = near(theirs, pace / rate, frames)
-    soft = lambda given: lengthened(torch.from_numpy(given[1]), pace)[..., at].sqrt()        # (instruments, pitches, frames)
+    # (instruments, pitches, frames)
+    soft = lambda given: lengthened(torch.from_numpy(given[1]), pace)[..., at].sqrt()
     ways = {"picked notes": played(picked, programs, theirs, rate), "probabilities": soft(posteriors),
             "probabilities, shared out": soft(shares[0.5]), "true notes": played(item.notes, programs, theirs, rate)}
     stems = {"plain": plain}
@@ -202,7 +218,8 @@ def compared(values: list[float], plain: list[float]) -> dict[str, float]:
     "Mean and median difference, its standard error, and how often it is above zero."
     gains = np.array([a - b for a, b in zip(values, plain) if not math.isnan(a - b)])
     if not len(gains): return dict(mean=math.nan, median=math.nan, error=math.nan, better="–")
-    return dict(mean=float(gains.mean()), median=float(np.median(gains)), error=float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) > 1 else math.nan,
+    return dict(mean=float(gains.mean()), median=float(np.median(gains)),
+                error=float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) > 1 else math.nan,
                 better=f"{int((gains > 1e-9).sum())} of {len(gains)}")
 
 
@@ -218,7 +235,8 @@ def note_table(answers: list[dict]) -> list[dict]:
             gain = compared(*([a["scores"]["multi_instrument_onset_f1"] for a in part] for part in (these, first)))
             table.append({"set": label, "notes from": way, "items": len(these), "notes": len(truth)}
                          | {SHORT[key]: together[key] for key in (*MEASURES, "instrument_leakage")}
-                         | {"gain per item": gain["mean"], "standard error": gain["error"], "better in": gain["better"]})
+                         | {"gain per item": gain["mean"], "standard error": gain["error"],
+                            "better in": gain["better"]})
     return table
 
 
@@ -231,23 +249,30 @@ def stem_table(rows: list[dict]) -> list[dict]:
             these = [r for r in own_rows if r["way"] == way]
             values, plain = ([r["improvement"] for r in part] for part in (these, first))
             gain = compared(values, plain)
-            table.append({"set": label, "masks": way, "stems": sum(not math.isnan(v) for v in values), "SI-SDR improvement, mean": _over(values, np.mean),
-                          "median": _over(values, np.median), "gain, mean": gain["mean"], "gain, median": gain["median"],
-                          "standard error": gain["error"], "better in": gain["better"], "leakage when absent": _over([r["leakage"] for r in these], np.mean)})
+            table.append({"set": label, "masks": way, "stems": sum(not math.isnan(v) for v in values),
+                          "SI-SDR improvement, mean": _over(values, np.mean),
+                          "median": _over(values, np.median), "gain, mean": gain["mean"],
+                          "gain, median": gain["median"],
+                          "standard error": gain["error"], "better in": gain["better"],
+                          "leakage when absent": _over([r["leakage"] for r in these], np.mean)})
     return table
 
 
 def chosen(notes: list[dict], stems: list[dict]) -> list[dict]:
     "What validation mixtures decide, and what it gives on every set."
-    best_note = max((r for r in notes if r["set"] == VALIDATION), key=lambda r: r["multi-instrument onset F1"])["notes from"]
+    best_note = max((r for r in notes if r["set"] == VALIDATION),
+                    key=lambda r: r["multi-instrument onset F1"])["notes from"]
     best_stem = max((r for r in stems if r["set"] == VALIDATION and not r["masks"].startswith("true")),
                     key=lambda r: r["SI-SDR improvement, mean"])["masks"]
     out = []
     for label in dict.fromkeys(r["set"] for r in notes):
-        note, base = (next(r for r in notes if (r["set"], r["notes from"]) == (label, way)) for way in (best_note, "mixture"))
+        note, base = (next(r for r in notes if (r["set"], r["notes from"]) == (label, way))
+                      for way in (best_note, "mixture"))
         stem = next((r for r in stems if (r["set"], r["masks"]) == (label, best_stem)), None)
-        out.append({"set": label, "notes from": best_note, "multi-instrument onset F1, mixture": base["multi-instrument onset F1"],
-                    "with it": note["multi-instrument onset F1"], "masks": best_stem, "SI-SDR gain, mean": stem["gain, mean"],
+        out.append({"set": label, "notes from": best_note,
+                    "multi-instrument onset F1, mixture": base["multi-instrument onset F1"],
+                    "with it": note["multi-instrument onset F1"], "masks": best_stem,
+                    "SI-SDR gain, mean": stem["gain, mean"],
                     "SI-SDR gain, median": stem["gain, median"], "better in": stem["better in"]})
     return out
 
@@ -264,12 +289,14 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     separator, transcriber = Separator.from_pretrained(args.separator), FrameTranscriber.from_pretrained(args.model)
-    if set(separator.config.instruments) - set(transcriber.network.config.instruments): raise SystemExit("the two have different instruments")
+    if set(separator.config.instruments) - set(transcriber.network.config.instruments):
+        raise SystemExit("the two have different instruments")
     split, fonts, folder = PieceBank.load(args.pieces).split(), soundfonts(), Path(args.recordings)
     comb, answers, rows = partials(separator.config), [], []
     def items():
         for seed, augmentation in ((200, DRY), (201, DEFAULT_AUGMENTATION)):
-            yield from soundfont_items(VALIDATION, fonts[SEEN_SOUNDFONT], split["valid"], args.count // 2, seed=seed, augmentation=augmentation)
+            yield from soundfont_items(VALIDATION, fonts[SEEN_SOUNDFONT], split["valid"], args.count // 2, seed=seed,
+                                       augmentation=augmentation)
         for label, font in test_soundfonts(): yield from soundfont_items(label, font, split["test"], args.count)
         yield from recorded_items("recordings", folder, TRIOS)
     for item in items():
@@ -280,18 +307,24 @@ def main():
                                 scores=note_scores(item.notes, notes, granularity=family)))
     notes, stems = note_table(answers), stem_table(rows)
     decided = chosen(notes, stems)
-    text = (f"# Both halves together\n\n`OMP_NUM_THREADS=1 python benchmarks/both_halves.py --model {args.model} --separator {args.separator} "
-            f"--count {args.count}`\n\n{args.count} mixtures of 8 s for each soundfont, and R01 to R04. Validation: pieces of the validation split, "
-            f"played by {SEEN_SOUNDFONT}, half of them dry and half with the rooms, tone controls and noise of training; what is best there is what is chosen:\n\n" + format_table(decided, digits=3)
-            + "\n\nNotes, all of a set together; the gain in multi-instrument onset F1 over transcribing the mixture is a mean over items. A share: "
-            "the instrument's part of the separator's masks at a note's partials in its first 0.2 s. Shared out: the posteriors of a pitch, "
-            "shared among the instruments by these shares to the power of the trust, the sum over instruments kept; sharpened: the same, with the square of "
-            "each posterior (trust 0: the masks have no effect).\n\n" + format_table(notes, digits=3)
-            + "\n\nStems: masks of the separator turned down, by so many decibels, where no note of the instrument has a partial (half a semitone to "
-            "either side, from 50 ms before the onset to 0.3 s after the offset); the true notes are a bound that no transcriber passes. Probabilities: their roots. The gain "
-            "is over the plain masks, stem by stem:\n\n" + format_table(stems, digits=2) + "\n")
-    single = [{key: a[key] for key in ("set", "item", "system")} | {key: a["scores"][key] for key in (*MEASURES, "instrument_leakage")} for a in answers]
-    write_results(Path(args.out) / args.name, text, dict(model=args.model, separator=args.separator, count=args.count, thresholds=vars(transcriber.pick),
+    text = (f"# Both halves together\n\n`OMP_NUM_THREADS=1 python benchmarks/both_halves.py --model {args.model} "
+            f"--separator {args.separator} --count {args.count}`\n\n{args.count} mixtures of 8 s for each soundfont, "
+            f"and R01 to R04. Validation: pieces of the validation split, played by {SEEN_SOUNDFONT}, half of them dry "
+            "and half with the rooms, tone controls and noise of training; what is best there is what is chosen:\n\n"
+            + format_table(decided, digits=3)
+            + "\n\nNotes, all of a set together; the gain in multi-instrument onset F1 over transcribing the mixture "
+            "is a mean over items. A share: the instrument's part of the separator's masks at a note's partials in its "
+            "first 0.2 s. Shared out: the posteriors of a pitch, shared among the instruments by these shares to the "
+            "power of the trust, the sum over instruments kept; sharpened: the same, with the square of each posterior "
+            "(trust 0: the masks have no effect).\n\n" + format_table(notes, digits=3)
+            + "\n\nStems: masks of the separator turned down, by so many decibels, where no note of the instrument has "
+            "a partial (half a semitone to either side, from 50 ms before the onset to 0.3 s after the offset); the "
+            "true notes are a bound that no transcriber passes. Probabilities: their roots. The gain is over the plain "
+            "masks, stem by stem:\n\n" + format_table(stems, digits=2) + "\n")
+    single = [{key: a[key] for key in ("set", "item", "system")}
+              | {key: a["scores"][key] for key in (*MEASURES, "instrument_leakage")} for a in answers]
+    write_results(Path(args.out) / args.name, text, dict(model=args.model, separator=args.separator, count=args.count,
+                                                         thresholds=vars(transcriber.pick),
            chosen=decided, notes=notes, stems=stems, note_items=single, stem_items=rows))
 
 

@@ -1,4 +1,5 @@
-"""What the benchmarks share: test sets, processor times, the processor's name, and tables and logs that are written whole.
+"""What the benchmarks share: test sets, processor times, the processor's name, and tables and logs that are written
+whole.
 
 The package is imported where it is needed: what measures time or memory in a process of its own imports nothing else.
 """
@@ -10,7 +11,8 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 LOGS = Path(__file__).parents[1] / "nbs/results"     # what chapters read
-SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "MuseScore_General", "TimGM6mb"  # the third is held out of the training of all models of the package
+# the third is held out of the training of all models of the package
+SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "MuseScore_General", "TimGM6mb"
 TRIOS = ("R01", "R02", "R03", "R04")                 # recordings of clarinet, guitar and piano
 PIECES, RECORDINGS = "data/pieces.npz", "../shared/reference/recordings"
 
@@ -30,29 +32,35 @@ def soundfonts() -> dict[str, Path]:
 
 
 def test_soundfonts():
-    "Label and path of the one seen in training and the one held out; one that is not installed is left out with a line."
+    """Label and path of the one seen in training and the one held out; one that is not installed is left out with a
+    line."""
     fonts = soundfonts()
     for label, name in (("seen soundfont", SEEN_SOUNDFONT), ("held-out soundfont", HELD_OUT_SOUNDFONT)):
         if name in fonts: yield label, fonts[name]
         else: print(f"{label}: {name} is not installed, left out")
 
 
-def exact_mixtures(soundfont, pieces, *, instruments=None, sample_rate=44100, seconds=8.0, absent=0.2, augmentation=None, seed=100, **options):
+def exact_mixtures(soundfont, pieces, *, instruments=None, sample_rate=44100, seconds=8.0, absent=0.2,
+                   augmentation=None, seed=100, **options):
     "A data set of pieces played exactly, on all programs of each instrument; None: the trio, at gains of their own."
     from instsep.mixtures import INSTRUMENTS, TRIO, Gain, Mixtures, soundfont_player
     instruments = instruments or TRIO
     programs = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in instruments}
-    return Mixtures(pieces, soundfont_player(soundfont, sample_rate), programs, instruments=instruments, sample_rate=sample_rate, seconds=seconds,
-                    absent=absent, augmentation=(Gain((-3, 3)),) if augmentation is None else augmentation, seed=seed, **options)
+    return Mixtures(pieces, soundfont_player(soundfont, sample_rate), programs, instruments=instruments,
+                    sample_rate=sample_rate, seconds=seconds,
+                    absent=absent, augmentation=(Gain((-3, 3)),) if augmentation is None else augmentation, seed=seed,
+                    **options)
 
 
 def recordings(folder, names=("R",)):
-    "Recordings whose folders begin with these names: folder, manifest, {instrument: (1, samples)} at 44.1 kHz; without any, a line."
+    """Recordings whose folders begin with these names: folder, manifest, {instrument: (1, samples)} at 44.1 kHz;
+    without any, a line."""
     from instsep.sound.audio import load
     if not Path(folder).is_dir(): return print(f"recordings: {folder} is not there, left out")
     for path in sorted(path for name in names for path in Path(folder).glob(f"{name}*/")):
         about = json.loads((path / "manifest.json").read_text())
-        yield path, about, {stem["instrument"]: load(path / stem["stem"], sample_rate=44100, mono=True)[0] for stem in about["stems"]}
+        yield path, about, {stem["instrument"]: load(path / stem["stem"], sample_rate=44100, mono=True)[0]
+                            for stem in about["stems"]}
 
 
 # ---- time

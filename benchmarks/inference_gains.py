@@ -1,15 +1,17 @@
-"""Ways to a faster separation without training anew: processor seconds, peak memory, and how far the stems stay the same.
+"""Ways to a faster separation without training anew: processor seconds, peak memory, and how far the stems stay the
+same.
 
     OMP_NUM_THREADS=1 python benchmarks/inference_gains.py
-    OMP_NUM_THREADS=1 python benchmarks/inference_gains.py --onnx FOLDER   # of `pip install --target FOLDER --no-deps
-                                                                           # onnx onnxruntime onnxscript onnx_ir ml_dtypes
-                                                                           # flatbuffers protobuf`
-    python benchmarks/inference_gains.py --table                           # measure nothing, write the table again
+    OMP_NUM_THREADS=1 python benchmarks/inference_gains.py --onnx FOLDER
+    python benchmarks/inference_gains.py --table     # measure nothing, write the table again
 
-The separator `trio` on 30 s of 44.1 kHz stereo (examples/trio.flac, repeated), in memory, one thread: in 32 bits and in 16;
-with int8 weights; compiled; in shorter windows, one by one and two at a time; and by ONNX Runtime, with the STFT outside.
-Every way runs in a process of its own, after a warm-up, in rounds that take turns; the fastest run counts. The SI-SDR is
-that of the stems against those of the first way. Results go to benchmarks/results/inference_gains.json and .md.
+FOLDER is of `pip install --target FOLDER --no-deps onnx onnxruntime onnxscript onnx_ir ml_dtypes flatbuffers protobuf`.
+
+The separator `trio` on 30 s of 44.1 kHz stereo (examples/trio.flac, repeated), in memory, one thread: in 32 bits and
+in 16; with int8 weights; compiled; in shorter windows, one by one and two at a time; and by ONNX Runtime, with the
+STFT outside. Every way runs in a process of its own, after a warm-up, in rounds that take turns; the fastest run
+counts. The SI-SDR is that of the stems against those of the first way. Results go to
+benchmarks/results/inference_gains.json and .md.
 """
 import argparse
 import json
@@ -55,7 +57,8 @@ class Paired(nn.Module):
 
     def prepare(self, magnitudes: list[torch.Tensor]) -> None:
         "Masks for windows of one size (1, bins, frames), two by two."
-        self.pending = [masks[None] for pair in zip(magnitudes[::2], magnitudes[1::2]) for masks in self.network(torch.cat(pair))]
+        self.pending = [masks[None] for pair in zip(magnitudes[::2], magnitudes[1::2])
+                        for masks in self.network(torch.cat(pair))]
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
         if self.pending: return self.pending.pop(0)
@@ -111,7 +114,8 @@ def in_pairs(separator, mixture: np.ndarray, window: float) -> np.ndarray:
 def quantised(separator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        separator.network = torch.ao.quantization.quantize_dynamic(separator.network, {nn.Linear, nn.LSTM}, dtype=torch.qint8)
+        separator.network = torch.ao.quantization.quantize_dynamic(separator.network, {nn.Linear, nn.LSTM},
+                                                                   dtype=torch.qint8)
 
 
 def compiled(separator): separator.network = torch.compile(separator.network)
@@ -141,7 +145,8 @@ def one(name: str, folder: Path, runs: int) -> None:
     separator.network.supports_bf16 = False  # but where it is tried
     change, window, pairs = WAYS[name]
     if change: change(separator)
-    run = (lambda: in_pairs(separator, mixture, window)) if pairs else (lambda: cpu_time(separated, separator, mixture, window))
+    run = ((lambda: in_pairs(separator, mixture, window)) if pairs
+           else (lambda: cpu_time(separated, separator, mixture, window)))
     stems, first = run()  # warm-up: whatever is compiled or exported is so now
     seconds = min(run()[1] for _ in range(runs))
     expected = folder / "stems.npy"
@@ -159,7 +164,8 @@ def measure(name: str, folder: Path, options) -> dict:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if not done.returncode: return json.loads(done.stdout.splitlines()[-1])
     messages = [line for line in done.stderr.splitlines() if line and not line.startswith(" ")]
-    return dict(fails=next((line for line in reversed(messages) if "Error" in line), messages[-1] if messages else "?")[:160])
+    return dict(fails=next((line for line in reversed(messages) if "Error" in line),
+                           messages[-1] if messages else "?")[:160])
 
 
 def main() -> None:
@@ -167,7 +173,8 @@ def main() -> None:
     parser.add_argument("--onnx", metavar="FOLDER", help="where onnx and onnxruntime are, if not installed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=3, help="in each round")
-    parser.add_argument("--ways", nargs="*", help="only those whose names contain one of these words; the others' rows stay")
+    parser.add_argument("--ways", nargs="*",
+                        help="only those whose names contain one of these words; the others' rows stay")
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="only write and print the table of the JSON again")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -188,7 +195,8 @@ def main() -> None:
         before = read_json(options.output)["rows"]
         rows = {name: rows.get(name) or before[name] for name in WAYS if name in rows or name in before}
         if first in before: rows[first] = min(rows[first], before[first], key=lambda row: row["cpu_s"])
-    log = dict(command="python benchmarks/inference_gains.py" + " --onnx FOLDER" * ("ONNX Runtime" in rows), model="trio",
+    log = dict(command="python benchmarks/inference_gains.py" + " --onnx FOLDER" * ("ONNX Runtime" in rows),
+               model="trio",
                machine=dict(processor=processor(), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
                versions=dict(python=platform.python_version(), torch=torch.__version__), seconds=SECONDS, rows=rows)
     write_json(options.output, log)
@@ -198,7 +206,8 @@ def main() -> None:
 def report(log: dict, path: Path) -> None:
     "Write the table and print it."
     base = next(iter(log["rows"].values()))
-    lines = ["| | CPU s per s | times as fast | of which once, s | peak MB | SI-SDR, worst instrument, dB | residual, dB |",
+    lines = ["| | CPU s per s | times as fast | of which once, s | peak MB | SI-SDR, worst instrument, dB | residual, "
+             "dB |",
              "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for name, row in log["rows"].items():
         if "fails" in row: cells = [f"fails: `{row['fails']}`", "", "", "", "", ""]
@@ -211,14 +220,19 @@ def report(log: dict, path: Path) -> None:
     text = f"""# Faster without training anew?
 
 `{log["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
-{", ".join(f"{name} {version}" for name, version in log["versions"].items())}. Model `{log["model"]}`, {log["seconds"]} s of 44.1 kHz stereo.
+{", ".join(f"{name} {version}" for name, version in log["versions"].items())}. Model `{log["model"]}`, \
+{log["seconds"]} s of 44.1 kHz stereo.
 
 {chr(10).join(lines)}
 
-"Of which once" is what the first run takes longer: compiling, exporting, or just warming up. The SI-SDR compares with the
-stems of the first row. Shorter windows hold less of the piece, which is why theirs differ. What is kept: 16 bits, on processors
-that have instructions for them, and windows of 20 s, which cost little on the recordings of `separation.py` (`trio` +4.4 dB instead of +4.5,
-the `trio-informed` of that time +6.2 with either) and less memory wherever a recording is longer than a window (`separator_speed.md`).
+"Of which once" is what the first run takes longer: compiling, exporting, or just warming up. The SI-SDR compares with \
+the
+stems of the first row. Shorter windows hold less of the piece, which is why theirs differ. What is kept: 16 bits, on \
+processors
+that have instructions for them, and windows of 20 s, which cost little on the recordings of `separation.py` (`trio` \
++4.4 dB instead of +4.5,
+the `trio-informed` of that time +6.2 with either) and less memory wherever a recording is longer than a window \
+(`separator_speed.md`).
 """
     write_text(path, text)
     print(text)

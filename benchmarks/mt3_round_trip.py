@@ -48,8 +48,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.table: return report(read_json(options.output), options.output.with_suffix(".md"))
     bank = PieceBank.load(options.pieces) if options.pieces else PieceBank.from_music21()
-    def ceilings(): return {"a program for each part": ceiling(bank), "all parts on one program": ceiling(bank, one_program=True),
-             "a program for each part, 127 velocities": ceiling(bank, codec=Codec(velocity_bins=127))}
+    def ceilings():
+        return {"a program for each part": ceiling(bank), "all parts on one program": ceiling(bank, one_program=True),
+        "a program for each part, 127 velocities": ceiling(bank, codec=Codec(velocity_bins=127))}
     table, seconds = cpu_time(ceilings)
     result = dict(command="python benchmarks/mt3_round_trip.py --pieces pieces.npz", bank=repr(bank),
                   python=platform.python_version(), cpu_s=round(seconds, 1), table=table)

@@ -1,4 +1,5 @@
-"""How fast MT3 decodes: the full-size network with random weights, beside Hugging Face's T5 and the public port with the same weights.
+"""How fast MT3 decodes: the full-size network with random weights, beside Hugging Face's T5 and the public port with
+the same weights.
 
     python benchmarks/mt3_speed.py
     python benchmarks/mt3_speed.py --old-transformers FOLDER --port FOLDER
@@ -6,15 +7,17 @@
     python benchmarks/mt3_speed.py --contenders # measure only the first table, instsep and the rivals; the others stay
     python benchmarks/mt3_speed.py --table      # measure nothing, write the tables again from the JSON
 
-Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER holds transformers 4.18, which the public PyTorch
-port of MT3 pins: `pip install --target FOLDER --no-deps transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses
-click joblib requests`, with its pin on tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py. The second is a checkout of
-that port, kunato/mt3-pytorch, for its `models/t5.py` (needs `pip install einops`).
+Writes benchmarks/results/mt3_speed.json and, made from it, mt3_speed.md, which is printed too. The first FOLDER
+holds transformers 4.18, which the public PyTorch port of MT3 pins: `pip install --target FOLDER --no-deps
+transformers==4.18.0 tokenizers==0.13.3 "huggingface_hub<0.20" sacremoses click joblib requests`, with its pin on
+tokenizers relaxed in FOLDER/transformers/dependency_versions_table.py. The second is a checkout of that port,
+kunato/mt3-pytorch, for its `models/t5.py` (needs `pip install einops`).
 
 One thread, float32. Times are processor times, the fastest of several runs in turns; wall times depend on what else the
-machine does. The port is called as its `inference.py` calls it. The other rival is `T5ForConditionalGeneration.generate` with its key-value
-cache. T5 has no fixed positions, reads words and adds a bias to its attention; here it gets features and positions as embeddings
-and a bias of zero, so that it computes what MT3 computes. The tokens of both must be the same as instsep's.
+machine does. The port is called as its `inference.py` calls it. The other rival is
+`T5ForConditionalGeneration.generate` with its key-value cache. T5 has no fixed positions, reads words and adds a
+bias to its attention; here it gets features and positions as embeddings and a bias of zero, so that it computes what
+MT3 computes. The tokens of both must be the same as instsep's.
 """
 import argparse
 import json
@@ -36,7 +39,8 @@ SIZES = dict(d_model=512, d_kv=64, d_ff=1024, num_heads=6, num_layers=8, num_dec
 FRAMES, SEED = 256, 0
 LENGTHS = (128, 256, 512, 1023)
 CACHE_KB = 2*4*SIZES["num_decoder_layers"]*SIZES["num_heads"]*SIZES["d_kv"]/1e3  # keys and values of one token or frame
-DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536  # weights read for each step: k and v of the encoder's output are not
+# weights read for each step: k and v of the encoder's output are not
+DECODER = 8*(4*512*384 + 2*512*384 + 3*512*1024) + 512*1536
 
 
 def random_weights() -> dict:
@@ -123,9 +127,12 @@ def port(weights: dict, folder: str):
     for ours, theirs, copy in (("project", "proj", "encoder"), ("embed", "decoder_embed_tokens", "decoder")):
         state[f"{theirs}.weight"] = state[f"{copy}.embed_tokens.weight"] = weights[f"{ours}.weight"]
     missing = model.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys and set(missing.missing_keys) == {"encoder.pos_emb.inv_freq", "decoder.pos_emb.inv_freq"}, missing
-    return lambda features, tokens, **options: model.generate(inputs=features, max_length=tokens + 1, num_beams=1, do_sample=False,
-                                                              length_penalty=0.4, eos_token_id=1, early_stopping=False, **options)
+    assert not missing.unexpected_keys and set(missing.missing_keys) == {"encoder.pos_emb.inv_freq",
+                                                                         "decoder.pos_emb.inv_freq"}, missing
+    return lambda features, tokens, **options: model.generate(inputs=features, max_length=tokens + 1, num_beams=1,
+                                                              do_sample=False,
+                                                              length_penalty=0.4, eos_token_id=1, early_stopping=False,
+                                                              **options)
 
 
 def weights_positions() -> torch.Tensor:
@@ -173,7 +180,8 @@ def per_token(generate, batch: int, tokens: int, repeats: int) -> list[float]:
 def whole(generators: dict, batch: int, repeats: int) -> dict:
     "Processor ms for each token of segments of several lengths, the encoder's work included."
     rows = {tokens: measure(generators, batch, tokens, repeats) for tokens in LENGTHS}
-    return {f"{name}, batch {batch}": {str(tokens): rows[tokens][name]["cpu_ms_per_token"] for tokens in LENGTHS} for name in generators}
+    return {f"{name}, batch {batch}": {str(tokens): rows[tokens][name]["cpu_ms_per_token"] for tokens in LENGTHS}
+            for name in generators}
 
 
 def one_after_another(generators: dict, batch: int, every: int, repeats: int) -> dict:
@@ -191,7 +199,8 @@ def one_after_another(generators: dict, batch: int, every: int, repeats: int) ->
                 ids = generate(inputs, tokens, logits_processor=LogitsProcessorList(processors))
                 times = best.setdefault(name, dict(ending=np.inf, all=np.inf))
                 times[key] = round(min(times[key], time.process_time() - began), 3)
-                if processors: assert sorted((ids == 1).int().argmax(1).tolist()) == [every*(n + 1) for n in range(batch)], ids
+                if processors:
+                    assert sorted((ids == 1).int().argmax(1).tolist()) == [every*(n + 1) for n in range(batch)], ids
     return dict(batch=batch, every=every, cpu_s=best)
 
 
@@ -219,18 +228,22 @@ def reading_of(flat: dict) -> dict:
 
 
 def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
-    "Ways for one query to attend to all tokens so far: processor ms for all layers, and the largest error of what comes out."
+    """Ways for one query to attend to all tokens so far: processor ms for all layers, and the largest error of what
+    comes out."""
     layers, heads, width = SIZES["num_decoder_layers"], SIZES["num_heads"], SIZES["d_kv"]
     torch.manual_seed(SEED)
     query = torch.randn(batch, heads, 1, width)*width**-0.5
-    cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width)) for _ in range(layers)]
+    cache = [(torch.randn(batch, heads, tokens, width), torch.randn(batch, heads, tokens, width))
+             for _ in range(layers)]
     half = [(keys.half(), values.half()) for keys, values in cache]
     bfloat = [(keys.bfloat16(), values.bfloat16()) for keys, values in cache]
     def sdpa(query, keys, values): return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)
     def products(query, keys, values): return (query @ keys.mT).softmax(-1) @ values
     def widened(query, keys, values): return products(query, keys.float(), values.float())
-    def by_rows(query, keys, values): return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
-    ways = {"instsep: scaled_dot_product_attention, 32 bits": (sdpa, query, cache), "two products, 32 bits": (products, query, cache),
+    def by_rows(query, keys, values):
+        return torch.cat([widened(*row) for row in zip(*(x.split(1) for x in (query, keys, values)))])
+    ways = {"instsep: scaled_dot_product_attention, 32 bits": (sdpa, query, cache),
+            "two products, 32 bits": (products, query, cache),
             "scaled_dot_product_attention, float16": (sdpa, query.half(), half),
             "two products, float16": (products, query.half(), half),
             "two products, bfloat16": (products, query.bfloat16(), bfloat),
@@ -245,11 +258,13 @@ def attention_ways(batch: int = 5, tokens: int = 1000, rounds: int = 8) -> dict:
                 best[name] = min(best.get(name, np.inf), time.process_time() - began)
                 if name not in (errors := best.setdefault("errors", {})):
                     errors[name] = max(float((x.float() - y).abs().max()) for x, y in zip(found, expected))
-    return dict(batch=batch, tokens=tokens, ways={name: dict(cpu_ms=round(1000*best[name], 2), error=float(f"{best['errors'][name]:.1e}"))
-                                                  for name in ways})
+    return dict(batch=batch, tokens=tokens,
+                ways={name: dict(cpu_ms=round(1000*best[name], 2), error=float(f"{best['errors'][name]:.1e}"))
+                      for name in ways})
 
 
-def run_old(folder: str, port_folder: str | None, weights: dict, repeats: int, output: Path, contenders: bool = False) -> dict:
+def run_old(folder: str, port_folder: str | None, weights: dict, repeats: int, output: Path,
+            contenders: bool = False) -> dict:
     "The rivals under the version of transformers in that folder, in a process of its own."
     output.parent.mkdir(parents=True, exist_ok=True)
     weights_file = output.with_suffix(".weights")
@@ -272,7 +287,8 @@ def only_rival(weights_file: Path, port_folder: str | None, repeats: int, conten
     table = measure(rivals, 5, 128, repeats)
     if contenders: return print(json.dumps(dict(table=table)))
     print(json.dumps(dict(table=table, whole=whole(rivals, 5, 1),
-                          per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1) for name, generate in rivals.items()})))
+                          per_token={f"{name}, batch 5": per_token(generate, 5, 1023, 1)
+                                     for name, generate in rivals.items()})))
 
 
 def with_same_tokens(table: dict) -> dict:
@@ -285,16 +301,20 @@ def with_same_tokens(table: dict) -> dict:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--old-transformers", metavar="FOLDER", help="also measure the transformers installed there")
-    parser.add_argument("--port", metavar="FOLDER", help="also measure the port in that checkout; needs --old-transformers")
+    parser.add_argument("--port", metavar="FOLDER",
+                        help="also measure the port in that checkout; needs --old-transformers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULT)
-    parser.add_argument("--attention", action="store_true", help="measure only memory and the ways to attend; the rest stays")
-    parser.add_argument("--contenders", action="store_true", help="measure only 5 segments of 128 tokens; the rest stays")
+    parser.add_argument("--attention", action="store_true",
+                        help="measure only memory and the ways to attend; the rest stays")
+    parser.add_argument("--contenders", action="store_true",
+                        help="measure only 5 segments of 128 tokens; the rest stays")
     parser.add_argument("--table", action="store_true", help="only write and print the tables of the JSON again")
     parser.add_argument("--only-rival", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.port and not (options.old_transformers or options.only_rival): parser.error("--port needs --old-transformers")
+    if options.port and not (options.old_transformers or options.only_rival):
+        parser.error("--port needs --old-transformers")
     if options.only_rival: return only_rival(options.only_rival, options.port, options.repeats, options.contenders)
     if options.attention:
         result = read_json(options.output)
@@ -309,12 +329,15 @@ def main() -> None:
     name = f"transformers {transformers.__version__} T5"
     mine, theirs = ours(weights), rival(weights)
     table = measure({"instsep": mine, name: theirs}, 5, 128, repeats)
-    here = dict(machine=dict(processor=processor(family=True), threads=1, load_average=[round(x, 1) for x in os.getloadavg()]),
-                versions=dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
+    here = dict(machine=dict(processor=processor(family=True), threads=1,
+                             load_average=[round(x, 1) for x in os.getloadavg()]),
+                versions=dict(python=platform.python_version(), torch=torch.__version__,
+                              transformers=transformers.__version__,
                               instsep=instsep.__version__))
     if options.contenders:
         if options.old_transformers:
-            table |= run_old(options.old_transformers, options.port, weights, repeats, options.output, contenders=True)["table"]
+            table |= run_old(options.old_transformers, options.port, weights, repeats, options.output,
+                             contenders=True)["table"]
         result = read_json(options.output) | dict(batch_5=with_same_tokens(table), batch_5_measured=here)
         write_json(options.output, result)
         return report(result, options.output.with_suffix(".md"))
@@ -322,7 +345,8 @@ def main() -> None:
     flat = {f"instsep, batch {batch}": per_token(mine, batch, 1023, min(3, repeats)) for batch in (1, 5)}
     read = reading_of(flat)
     flat[f"{name}, batch 5"] = per_token(theirs, 5, 1023, 1)
-    segments = {key: row for batch in (1, 5, 8, 32) for key, row in whole({"instsep": mine}, batch, min(2, repeats)).items()}
+    segments = {key: row for batch in (1, 5, 8, 32)
+                for key, row in whole({"instsep": mine}, batch, min(2, repeats)).items()}
     segments |= whole({name: theirs}, 5, 1)
     ending = one_after_another({"instsep": mine, name: theirs}, 16, 16, min(3, repeats))
     if options.old_transformers:
@@ -335,7 +359,8 @@ def main() -> None:
                for row in measure({"instsep": mine}, batch, tokens, min(3, repeats)).values()]
     for row in batches: del row["ids"]
     result = dict(
-        command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers) + " --port FOLDER"*bool(options.port),
+        command="python benchmarks/mt3_speed.py" + " --old-transformers FOLDER"*bool(options.old_transformers)
+        + " --port FOLDER"*bool(options.port),
         **here,
         network=dict(parameters=sum(t.numel() for t in weights.values()), frames=FRAMES, seed=SEED),
         batch_5=table, batches=batches, ending_one_after_another=ending, cpu_ms_per_token_of_segments=segments,
@@ -377,31 +402,40 @@ def report(result: dict, path: Path) -> None:
     def at_best(name: str) -> str:
         "How much dearer the last eighth were than the first, if what grows were read as fast as the sum reads."
         first = eighths[name][0]
-        return f"{1 + (read[name][-1]['mb'] - read[name][0]['mb'])/fastest/first:.2f} instead of {eighths[name][-1]/first:.2f} times"
+        return (f"{1 + (read[name][-1]['mb'] - read[name][0]['mb'])/fastest/first:.2f} instead of "
+                f"{eighths[name][-1]/first:.2f} times")
     ending = result["ending_one_after_another"]
-    shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"] for name, row in ending["cpu_s"].items()]
+    shrinking = [[name, f"{row['ending']:.2f}", f"{row['all']:.2f}", f"{row['ending']/row['all']:.2f}"]
+                 for name, row in ending["cpu_s"].items()]
     ways = [[name, f"{way['cpu_ms']:.1f}", f"{way['error']:.0e}"] for name, way in result["attention"]["ways"].items()]
     again = result.get("batch_5_measured")
     where = "" if not again else f"""
-On {again["machine"]["processor"]}, {again["machine"]["threads"]} thread, load average {again["machine"]["load_average"][0]};
-{", ".join(f"{name} {version}" for name, version in again["versions"].items())}. All tables below this one are older: measured on
-what the first line of this page names, with an earlier version that let oneDNN multiply through functions that are not public.
+On {again["machine"]["processor"]}, {again["machine"]["threads"]} thread, load average \
+{again["machine"]["load_average"][0]};
+{", ".join(f"{name} {version}" for name, version in again["versions"].items())}. All tables below this one are older: \
+measured on
+what the first line of this page names, with an earlier version that let oneDNN multiply through functions that are \
+not public.
 """
     text = f"""# How fast MT3 decodes
 
 
 `{result["command"]}` on {machine["processor"]}, {machine["threads"]} thread, load average {machine["load_average"][0]};
 {", ".join(f"{name} {version}" for name, version in versions.items())}.
-The full-size network ({result["network"]["parameters"]:,} parameters) with random weights, {FRAMES} frames in a segment;
+The full-size network ({result["network"]["parameters"]:,} parameters) with random weights, {FRAMES} frames in a \
+segment;
 processor times, the fastest of several runs.{result.get("note", "")}
 
 ## 5 segments, 128 new tokens
 {where}
 {rows_of(["", "processor, s", "wall, s", "ms per token", "of the last", "same tokens"], contenders)}
 
-The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version 4.18 is
-what the public PyTorch port of MT3 (kunato/mt3-pytorch) pins. The port is a T5 of that version in which two things differ in
-what they cost: nothing is added to its attention's scores but a mask, and it computes its table of 2048 positions anew at every step.
+The T5 is Hugging Face's `T5ForConditionalGeneration.generate` with the same weights and a key-value cache; version \
+4.18 is
+what the public PyTorch port of MT3 (kunato/mt3-pytorch) pins. The port is a T5 of that version in which two things \
+differ in
+what they cost: nothing is added to its attention's scores but a mask, and it computes its table of 2048 positions \
+anew at every step.
 
 ## Batch size, instsep: processor seconds for each segment
 
@@ -421,26 +455,32 @@ Rows that have ended leave the batch when half of it is done.
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], flat)}
 
-What a whole segment costs for each of its tokens stays what it was: the encoder runs once, and the more tokens are decoded,
+What a whole segment costs for each of its tokens stays what it was: the encoder runs once, and the more tokens are \
+decoded,
 the less of that falls to each, while a later token costs more than an early one. What that is:
 
 ## What a step reads: MB, and how fast
 
 {rows_of(["", *map(str, range(1, 9)), "last/first"], bytes_read)}
 
-No past token is ever computed again, and the past is copied only every 64 tokens. A step reads the decoder's weights once for
+No past token is ever computed again, and the past is copied only every 64 tokens. A step reads the decoder's weights \
+once for
 all rows ({4*DECODER/1e6:.0f} MB) and for each row the keys and values of {FRAMES} frames and of all tokens so far
 ({CACHE_KB:.1f} kB each). From the first to the last eighth that is {grows("instsep, batch 1")} for batch 1, and
 {grows("instsep, batch 5")} for batch 5. A plain sum over 120 MB reads {fastest} GB/s. Were the growing
-part read as fast as that, the last eighth of a segment would cost {at_best("instsep, batch 1")} the first for batch 1, and
-{at_best("instsep, batch 5")} for batch 5: within a segment the cost of a token is not flat, and while every step reads the whole
+part read as fast as that, the last eighth of a segment would cost {at_best("instsep, batch 1")} the first for batch \
+1, and
+{at_best("instsep, batch 5")} for batch 5: within a segment the cost of a token is not flat, and while every step \
+reads the whole
 cache, it cannot be.
 
-## Ways for one query to attend to {result["attention"]["tokens"]} tokens, batch {result["attention"]["batch"]}, all layers
+## Ways for one query to attend to {result["attention"]["tokens"]} tokens, \
+batch {result["attention"]["batch"]}, all layers
 
 {rows_of(["", "processor, ms", "largest error"], ways)}
 
-Half the bytes are not half the time: products of 16-bit numbers are slower here, and widening them costs about what reading
+Half the bytes are not half the time: products of 16-bit numbers are slower here, and widening them costs about what \
+reading
 them saves; and they are less exact: a single layer errs by 1e-4 or more (keys and values here are random, of size 1).
 """
     write_text(path, text)

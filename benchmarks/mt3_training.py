@@ -10,7 +10,8 @@ stopped by the clock, not by its loss; with `--paper`, everything is trained onc
 With a GPU all of it is done there; `--clock wall` then makes minutes of it minutes, and `--workers` make the segments.
 
 Goes on where it stopped when it is run again. Checkpoints go to --work; each run's log to
-nbs/results/<name>/<run>, the table to benchmarks/results/<name>.{json,md}; <name> is mt3_training unless --name says otherwise.
+nbs/results/<name>/<run>, the table to benchmarks/results/<name>.{json,md}; <name> is mt3_training unless --name says
+otherwise.
 """
 import copy
 import shutil
@@ -22,7 +23,8 @@ import torch
 
 from instsep.metrics import format_table
 from instsep.mt3 import MT3, load_mt3
-from instsep.training.mt3 import (HOP, PRESETS, SegmentCache, Shuffled, SAMPLE_RATE, SEGMENT_FRAMES, MT3Module, MT3TrainConfig, best_network,
+from instsep.training.mt3 import (HOP, PRESETS, SegmentCache, Shuffled, SAMPLE_RATE, SEGMENT_FRAMES, MT3Module,
+                                  MT3TrainConfig, best_network,
                                   collate, config_of, fit, octave_data, pretraining_data, read_log, save_network,
                                   segment_scores, time_tokens_as_positions)
 from instsep.sound.notebank import NoteBank
@@ -69,7 +71,8 @@ def once(name: str, work: Path, network: MT3, plan: MT3TrainConfig, data, about:
         dataset.stop()
         result["segments_made"] = dataset.ready
     heard = result["steps"]*plan.batch*plan.accumulate*SEGMENT_FRAMES*HOP/SAMPLE_RATE/3600
-    row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard, **segment_scores(best.to(DEVICE), valid, batch=48))
+    row = dict(result, learning_rate=plan.learning_rate, hours_heard=heard,
+               **segment_scores(best.to(DEVICE), valid, batch=48))
     save_network(best.cpu(), folder)
     log = LOGS/folder.name
     log.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,8 @@ def note(rows: list[dict]) -> str:
 def table_row(name: str, row: dict) -> dict:
     rows = read_log(LOGS/folder_of(name))
     return {"run": name, "learning rate": f"{row['learning_rate']:g}", "trained weights": row["trainable"],
-            "steps": row["steps"], "CPU s" if DEVICE == "cpu" else "s": round(row["cpu_seconds" if DEVICE == "cpu" else "seconds"]),
+            "steps": row["steps"], "CPU s" if DEVICE == "cpu"
+            else "s": round(row["cpu_seconds" if DEVICE == "cpu" else "seconds"]),
             "sound, h": f"{row['hours_heard']:.2f}",
             "first valid. loss": f"{rows[0]['valid_loss']:.3f}",
             "min. train loss": f"{row['train_loss']:.3f}", "min. valid. loss": f"{row['valid_loss']:.3f}",
@@ -111,17 +115,21 @@ def main():
     parser.add_argument("--learning-rates", default="2e-5,2e-4", help="of fine-tuning: the paper's, and ten times that")
     parser.add_argument("--plain-minutes", type=float, default=0, help="pretraining without what "
                         "weight of the auxiliary loss, beside the other; 0: none")
-    parser.add_argument("--paper", action="store_true", help="fine-tune everything once for the paper's 50 epochs of 50 "
+    parser.add_argument("--paper", action="store_true",
+                        help="fine-tune everything once for the paper's 50 epochs of 50 "
                         "batches, too, however long it takes")
     parser.add_argument("--pretrain-learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8, help="of pretraining")
     parser.add_argument("--valid", type=int, default=48, help="validation segments of fine-tuning")
     parser.add_argument("--bf16", action="store_true", help="products in 16 bits; some CPUs gain by it")
-    parser.add_argument("--clock", default="cpu", choices=["cpu", "wall"], help="what minutes are counted by: processor time, "
+    parser.add_argument("--clock", default="cpu", choices=["cpu", "wall"],
+                        help="what minutes are counted by: processor time, "
                         "which is fair on a shared machine, or time")
     parser.add_argument("--workers", type=int, default=0, help="processes that make segments")
-    parser.add_argument("--keep", type=int, default=0, help="so many segments at most are made, by the workers, while the network "
-                        "learns, and each is used many times (`SegmentCache`); 0: each is made when it is needed, and used once")
+    parser.add_argument("--keep", type=int, default=0,
+                        help="so many segments at most are made, by the workers, while the network "
+                        "learns, and each is used many times (`SegmentCache`); 0: each is made when it is needed, and "
+                        "used once")
     parser.add_argument("--name", default=TABLE.name, help="of the table and the folder of logs")
     parser.add_argument("--work", type=Path, default=Path("runs/mt3_training"), help="for checkpoints")
     args = parser.parse_args()
@@ -133,7 +141,8 @@ def main():
     command += [f"--{name.replace('_', '-')} {value}" for name, value in vars(args).items() if name not in hidden]
     command = " ".join(command + ["--bf16"]*args.bf16 + ["--paper"]*args.paper)
     about = dict(command=command, kept=args.keep, processor=processor(), bank=repr(bank), pieces=repr(pieces))
-    common, config, rows = dict(bf16=True if args.bf16 else None, clock=args.clock, workers=args.workers, seed=0), config_of(args.network), {}
+    common, config, rows = (dict(bf16=True if args.bf16 else None, clock=args.clock, workers=args.workers, seed=0),
+                            config_of(args.network), {})
 
     torch.manual_seed(0)
     settings = dict(steps=10**6, batch=args.batch, epoch=100, learning_rate=args.pretrain_learning_rate, **common)
@@ -167,7 +176,8 @@ def main():
 def finish(rows: dict, before: dict, about: dict) -> None:
     "Write the table as far as it goes."
     write_json(TABLE.with_suffix(".json"), dict(about, before_fine_tuning=before, rows=rows))
-    lines = [f"# MT3 trained on {'one processor core' if DEVICE == 'cpu' else 'a GPU'}, and fine-tuned in five ways", "", f"`{about['command']}`", "",
+    lines = [f"# MT3 trained on {'one processor core' if DEVICE == 'cpu' else 'a GPU'}, and fine-tuned in five ways",
+             "", f"`{about['command']}`", "",
              f"{about['processor']}; {about['pieces']}; {about['bank']}. Validation losses of the first "
              "row are of mixtures of all kinds, those of the others of the octave set's two held-out pieces, and the "
              "two cannot be compared. Losses are in nats per token; an epoch is 100 steps in pretraining and 50 in "
@@ -178,8 +188,8 @@ def finish(rows: dict, before: dict, about: dict) -> None:
              format_table([table_row(name, row) for name, row in rows.items()]), ""]
     best = max(row["onset_f1"] for row in rows.values())
     if best < 0.2:
-        lines += [f"No network here transcribes well: onset F1 is {best:.2f} at best. So the table shows what a loss does in so "
-                  "little time, not which way leads to the best transcriber.", ""]
+        lines += [f"No network here transcribes well: onset F1 is {best:.2f} at best. So the table shows what a loss "
+                  "does in so little time, not which way leads to the best transcriber.", ""]
     write_text(TABLE.with_suffix(".md"), "\n".join(lines))
 
 

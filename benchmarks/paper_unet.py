@@ -60,17 +60,21 @@ TRIALS = [
     Trial("level", "paper, mixture and stems divided by the mixture's level", scale="level"),
     Trial("log", "level, and log1p of magnitudes in and out", scale="log"),
     Trial("mask", "log, but the network gives masks", scale="log", output="mask"),
-    Trial("complex", "mask, but the loss compares complex spectrograms in decibel", scale="log", output="mask", loss="complex"),
+    Trial("complex", "mask, but the loss compares complex spectrograms in decibel", scale="log", output="mask",
+          loss="complex"),
     Trial("repaired", "complex, and group normalisation inside", scale="log", output="mask", loss="complex", norm=True),
-    Trial("OpenUnmixBLSTM", "repaired, another network", scale="log", output="mask", loss="complex", network="OpenUnmixBLSTM", options=dict(bins=1536)),
-    Trial("BandSplitRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="BandSplitRNN",
+    Trial("OpenUnmixBLSTM", "repaired, another network", scale="log", output="mask", loss="complex",
+          network="OpenUnmixBLSTM", options=dict(bins=1536)),
+    Trial("BandSplitRNN", "repaired, another network", scale="log", output="mask", loss="complex",
+          network="BandSplitRNN",
           options=dict(bands=BANDS_5HZ, frames_per_step=1)),
     Trial("HarmonicRNN", "repaired, another network", scale="log", output="mask", loss="complex", network="HarmonicRNN",
           options=dict(bins=1536, frames_per_step=1)),
     Trial("paper, mask only", "paper, but the network gives masks", output="mask"),
     Trial("paper, L1 only", "paper, but mean absolute error", loss="l1"),
     Trial("paper, norm only", "paper, and group normalisation inside", norm=True),
-    Trial("repaired, faster", "repaired, four times the learning rate", scale="log", output="mask", loss="complex", norm=True, learning_rate=4e-3),
+    Trial("repaired, faster", "repaired, four times the learning rate", scale="log", output="mask", loss="complex",
+          norm=True, learning_rate=4e-3),
 ]
 
 
@@ -88,11 +92,13 @@ def unsqueeze(x, loudness, scale):
 
 
 def run(network, trial, mixture):
-    "Complex mixture (batch, bins, frames) -> output in the trial's scale, and estimates of magnitudes (batch, stems, bins, frames)."
+    """Complex mixture (batch, bins, frames) -> output in the trial's scale, and estimates of magnitudes (batch,
+    stems, bins, frames)."""
     magnitude = mixture.abs()
     loudness = local_rms(magnitude)
     x = squeeze(magnitude, loudness, trial.scale)
-    if trial.network != "ConvUNet":                          # a network of the package: it compresses by itself, and gives masks
+    # a network of the package: it compresses by itself, and gives masks
+    if trial.network != "ConvUNet":
         estimate = network(magnitude / loudness) * magnitude[:, None]
         return squeeze(estimate, loudness[:, None], trial.scale), estimate
     y = torch.nn.functional.pad(network(x[:, :-1]), (0, 0, 0, 1))     # without the Nyquist bin: 2048
@@ -103,7 +109,8 @@ def run(network, trial, mixture):
 
 def loss_of(network, trial, stems):
     "stems (batch, stems, samples) -> scalar"
-    reference = stft(stems, N_FFT, HOP)                      # complex (batch, stems, bins, frames), not scaled: as torch and librosa give it
+    # complex (batch, stems, bins, frames), not scaled: as torch and librosa give it
+    reference = stft(stems, N_FFT, HOP)
     mixture = reference.sum(1)
     output, estimate = run(network, trial, mixture)
     if trial.loss == "complex":
@@ -114,7 +121,8 @@ def loss_of(network, trial, stems):
 
 
 def separate(network, trial, mixture):
-    "mixture (samples,) -> stems (stems, samples), with the mixture's phase, and the network's own output (stems, bins, frames)."
+    """mixture (samples,) -> stems (stems, samples), with the mixture's phase, and the network's own output (stems,
+    bins, frames)."""
     with torch.inference_mode():
         spec = stft(mixture, N_FFT, HOP)[None]
         output, estimate = run(network, trial, spec)
@@ -126,7 +134,8 @@ def decibel(magnitude):
 
 
 def likeness(found, stems):
-    "Correlation of an output's picture in dB with the true one, over the cells within 60 dB of the mixture's peak: below 0, it is inverted."
+    """Correlation of an output's picture in dB with the true one, over the cells within 60 dB of the mixture's peak:
+    below 0, it is inverted."""
     reference = stft(stems, N_FFT, HOP)
     mixture = decibel(reference.sum(0))
     seen = mixture > mixture.max() - 60
@@ -142,7 +151,8 @@ def build(trial):
 
 
 def depth(network, trial, mixture):
-    "Change of the output when all is silenced from one height down, relative to the output's own spread; from 2048 bins to 8."
+    """Change of the output when all is silenced from one height down, relative to the output's own spread; from 2048
+    bins to 8."""
     changes = []
     with torch.inference_mode():
         spec = stft(mixture, N_FFT, HOP)[None]
@@ -168,7 +178,8 @@ def train(trial, items):
             optimizer.step()
             recent.append(loss.item())
             if len(recent) == 20: curve.append(float(np.mean(recent))); recent = []
-        print(f"  {trial.name}: epoch {epoch + 1}, loss {curve[-1]:.4g}, {time.process_time() - begun:.0f} s", flush=True)
+        print(f"  {trial.name}: epoch {epoch + 1}, loss {curve[-1]:.4g}, {time.process_time() - begun:.0f} s",
+              flush=True)
     return network.eval(), curve, time.process_time() - begun
 
 
@@ -183,7 +194,8 @@ def evaluate(network, trial, sets):
             found, output = separate(network, trial, mixture)
             for k, (like, stem, estimate) in enumerate(zip(likeness(output, stems), stems, found)):
                 if not stem.any() or k == 3: continue
-                rows.append(dict(stem=STEMS[k], si_sdr_improvement=si_sdr(estimate, stem) - si_sdr(mixture, stem), picture_correlation=like))
+                rows.append(dict(stem=STEMS[k], si_sdr_improvement=si_sdr(estimate, stem) - si_sdr(mixture, stem),
+                                 picture_correlation=like))
         out[label] = summarise(rows)
     return out
 
@@ -197,7 +209,8 @@ def baselines(sets):
             if sum(bool(s.any()) for s in stems) < 2: continue
             mixture = stems.sum(0)
             ideal = oracle(mixture, stems, n_fft=N_FFT, hop=HOP)
-            rows += [dict(stem=STEMS[k], input_si_sdr=si_sdr(mixture, stems[k]), si_sdr_improvement=si_sdr(ideal[k], stems[k]) - si_sdr(mixture, stems[k]))
+            rows += [dict(stem=STEMS[k], input_si_sdr=si_sdr(mixture, stems[k]),
+                          si_sdr_improvement=si_sdr(ideal[k], stems[k]) - si_sdr(mixture, stems[k]))
                      for k in range(3) if stems[k].any()]
         out[label] = summarise(rows)
     return out
@@ -230,18 +243,24 @@ def keep(folder, network, trial, stems):
     peak = stft(mixture, N_FFT, HOP).abs().max()
     if trial.name in PICTURED:
         pictures = dict(estimate=picture(stft(found[:3], N_FFT, HOP), peak))
-        if trial.name == "paper": pictures |= dict(output=picture(output[:3], output.abs().max()), negative=(output[:3, :PICTURE_BINS, :PICTURE_FRAMES] < 0).numpy())
+        if trial.name == "paper":
+            pictures |= dict(output=picture(output[:3], output.abs().max()),
+                             negative=(output[:3, :PICTURE_BINS, :PICTURE_FRAMES] < 0).numpy())
         with atomic_path(folder / f"{file_name(trial)}.npz") as tmp: np.savez_compressed(tmp, **pictures)
     if trial.name in HEARD_TRIALS:
-        for k in range(3): save(folder / f"{file_name(trial)}_{STEMS[k]}.ogg", found[k:k + 1].numpy() / max(1.0, float(found[k].abs().max())), SAMPLE_RATE)
+        for k in range(3):
+            save(folder / f"{file_name(trial)}_{STEMS[k]}.ogg",
+                 found[k:k + 1].numpy() / max(1.0, float(found[k].abs().max())), SAMPLE_RATE)
 
 
 def keep_truth(folder, stems):
     "The same of the truth, with the mixture last."
     waves = torch.cat([stems[:3], stems.sum(0)[None]])
     specs = stft(waves, N_FFT, HOP)
-    with atomic_path(folder / "truth.npz") as tmp: np.savez_compressed(tmp, estimate=picture(specs, specs[-1].abs().max()))
-    for name, wave in zip((*STEMS[:3], "mixture"), waves): save(folder / f"truth_{name}.ogg", wave[None].numpy(), SAMPLE_RATE)
+    with atomic_path(folder / "truth.npz") as tmp:
+        np.savez_compressed(tmp, estimate=picture(specs, specs[-1].abs().max()))
+    for name, wave in zip((*STEMS[:3], "mixture"), waves):
+        save(folder / f"truth_{name}.ogg", wave[None].numpy(), SAMPLE_RATE)
 
 
 def main():
@@ -251,14 +270,17 @@ def main():
     parser.add_argument("--pieces", default=None, help="a piece bank; the one of the package when left out")
     parser.add_argument("--count", type=int, default=32, help="mixtures in each test set")
     parser.add_argument("--only", nargs="*", default=[trial.name for trial in TRIALS])
-    parser.add_argument("--depth", action="store_true", help="only measure how much the deep half of the paper's network does")
+    parser.add_argument("--depth", action="store_true",
+                        help="only measure how much the deep half of the paper's network does")
     parser.add_argument("--out", default=str(LOGS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     bank, held_out = NoteBank.load(args.bank), NoteBank.load(args.unheard)
     pieces = (PieceBank.load(args.pieces) if args.pieces else PieceBank.load()).split()
-    weights = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0)
-    data = Mixtures(pieces["train"], bank_player(bank), balanced(bank, weights), sample_rate=SAMPLE_RATE, seconds=SECONDS, seed=SEED,
+    weights = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8,
+                   invented=1.0)
+    data = Mixtures(pieces["train"], bank_player(bank), balanced(bank, weights), sample_rate=SAMPLE_RATE,
+                    seconds=SECONDS, seed=SEED,
                     absent=0.2, other=0.15, augmentation=(Equaliser(0.5, 3.0), Gain(), Room(0.2), WhiteNoise()))
 
     def test(font, groups):
@@ -284,10 +306,12 @@ def main():
         for trial in TRIALS:
             if trial.name not in ("paper", "paper, norm only"): continue
             mixture, network = shown.sum(0), build(trial).eval()
-            log["depth"][trial.name] = dict(untrained=depth(network, trial, mixture), trained=depth(train(trial, items)[0], trial, mixture))
+            log["depth"][trial.name] = dict(untrained=depth(network, trial, mixture),
+                                            trained=depth(train(trial, items)[0], trial, mixture))
         write_json(path, log)
         return print(json.dumps(log["depth"], indent=1))
-    log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE,
+    log |= dict(command="python benchmarks/paper_unet.py", seed=SEED, items=ITEMS, epochs=EPOCHS, batch=BATCH,
+                learning_rate=LEARNING_RATE,
                 seconds=SECONDS, sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count,
                 bank=groups(bank), seen=SEEN_SOUNDFONTS, held_out=groups(held_out), hardware="one CPU core",
                 versions=dict(python=platform.python_version(), torch=torch.__version__, instsep=__version__))
@@ -297,12 +321,15 @@ def main():
     for trial in TRIALS:
         if trial.name not in args.only or trial.name in log["trials"]: continue
         network, curve, seconds = train(trial, items)
-        log["trials"][trial.name] = dict(asdict(trial), parameters=sum(p.numel() for p in network.parameters()), cpu_seconds=round(seconds, 1),
+        log["trials"][trial.name] = dict(asdict(trial), parameters=sum(p.numel() for p in network.parameters()),
+                                         cpu_seconds=round(seconds, 1),
                                          loss_every_20_steps=curve, scores=evaluate(network, trial, sets))
         keep(folder, network, trial, shown)
         write_json(path, log)
-        total = {label: next(r for r in rows if r["stem"] == "all" and r["measure"] == "si_sdr_improvement") for label, rows in log["trials"][trial.name]["scores"].items()}
-        print(f"{trial.name}: " + ", ".join(f"{label} {r['mean']:+.1f} dB (median {r['median']:+.1f}, n {r['n']})" for label, r in total.items()), flush=True)
+        total = {label: next(r for r in rows if r["stem"] == "all" and r["measure"] == "si_sdr_improvement")
+                 for label, rows in log["trials"][trial.name]["scores"].items()}
+        print(f"{trial.name}: " + ", ".join(f"{label} {r['mean']:+.1f} dB (median {r['median']:+.1f}, n {r['n']})"
+                                            for label, r in total.items()), flush=True)
 
 
 if __name__ == "__main__": main()

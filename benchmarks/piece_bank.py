@@ -1,4 +1,5 @@
-"""Who wrote the pieces: composers, works and minutes of a piece bank and of what is trained on, and which works are held out for testing.
+"""Who wrote the pieces: composers, works and minutes of a piece bank and of what is trained on, and which works are
+held out for testing.
 
     instsep pieces -o data/pieces.npz
     python benchmarks/piece_bank.py --pieces data/pieces.npz
@@ -23,7 +24,8 @@ def main():
                 for name in dict.fromkeys(piece.composer for piece in pieces)}
     composers, training = counted(bank), counted(split["train"])
     held_out = sorted({(piece.composer, piece.work) for piece in split["test"]})
-    log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers, training=training,
+    log = dict(command="python benchmarks/piece_bank.py --pieces data/pieces.npz", bank=repr(bank), composers=composers,
+               training=training,
                test_works=[list(work) for work in held_out])
     write_json(RESULT, log, ensure_ascii=False)
     print(f"{RESULT.name}: {bank!r}, {len(composers)} composers, {len(held_out)} works to test on")

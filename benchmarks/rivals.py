@@ -1,17 +1,20 @@
-"""Other networks, and one change at a time to instsep's: the same data, the same seed, the same processor time for each.
+"""Other networks, and one change at a time to instsep's: the same data, the same seed, the same processor time for
+each.
 
     OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 120
 
-Excerpts of training pieces are rendered once, to --cache, which all rows share: once dry, once in rooms, once on a single
-soundfont. Every row draws from them the same crops and mixes in the same order (half of the examples keep the stems of an
-item together, the other half take each stem from another item) and trains on one thread until `--seconds` of processor
-time are spent, the assembling of batches not counted. Each is then scored on mixtures of pieces not trained on, as
-`benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont seen in training, on a held-out one, in
-rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz, see `instsep.sound.notebank`.
+Excerpts of training pieces are rendered once, to --cache, which all rows share: once dry, once in rooms, once on a
+single soundfont. Every row draws from them the same crops and mixes in the same order (half of the examples keep the
+stems of an item together, the other half take each stem from another item) and trains on one thread until
+`--seconds` of processor time are spent, the assembling of batches not counted. Each is then scored on mixtures of
+pieces not trained on, as `benchmarks/separation.py` makes them (22050 Hz, 6 s), on a soundfont seen in training, on
+a held-out one, in rooms, and on the recordings R01 to R04, if they are there. The bank is a `NoteBank` at 22050 Hz,
+see `instsep.sound.notebank`.
 
-Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run that was
-cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the table again.
-Rows that differ only in which weights are scored, the last or the averaged ones, share one training and are made together.
+Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON already is left as it is, so a run
+that was cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the
+table again. Rows that differ only in which weights are scored, the last or the averaged ones, share one training and
+are made together.
 """
 import json
 import time
@@ -37,7 +40,8 @@ from instsep.separator import Separator, SeparatorConfig, local_rms
 from instsep.inference.registry import network
 from instsep.sound.spectral import _extend, istft, oracle
 from instsep.training.separator import SeparatorModule, TrainConfig, spectral_loss
-from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time, processor, read_json, recordings,
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time,
+                    processor, read_json, recordings,
                     test_soundfonts, write_json, write_text)
 from separation import soundfont_items
 
@@ -45,7 +49,9 @@ RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
 ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
 STEMS = (*TRIO, "other")
 SETS = ("seen soundfont", "held-out soundfont", "recordings", "seen, in rooms")
-WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8, invented=1.0) | {HELD_OUT_SOUNDFONT: 0.0}  # others: 1
+# others: 1
+WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8,
+               invented=1.0) | {HELD_OUT_SOUNDFONT: 0.0}
 
 
 # ---- networks of others: magnitudes to masks, or, where `takes` is "waveform", waveforms to waveforms
@@ -57,7 +63,8 @@ class OpenUnmix(nn.Module):
         super().__init__()
         from openunmix.model import OpenUnmix as Original
         self.max_bin = max_bin
-        self.each = nn.ModuleList(Original(nb_bins=bins, nb_channels=1, hidden_size=hidden, max_bin=max_bin) for _ in range(stems))
+        self.each = nn.ModuleList(Original(nb_bins=bins, nb_channels=1, hidden_size=hidden, max_bin=max_bin)
+                                  for _ in range(stems))
 
     def prepare(self, magnitudes):  # (any, bins, frames) of mixtures
         "Mean and deviation of every bin over the data, from which its first layer starts."
@@ -72,7 +79,8 @@ class OpenUnmix(nn.Module):
 
 @network
 class WaveUNet(nn.Module):
-    "Waveforms to waveforms: convolutions, every second sample dropped; linear interpolation back (Stoller et al. 2018)."
+    """Waveforms to waveforms: convolutions, every second sample dropped; linear interpolation back (Stoller et al.
+    2018)."""
     takes = "waveform"
 
     def __init__(self, stems: int, levels: int = 10, growth: int = 12, down: int = 15, up: int = 5):
@@ -104,7 +112,8 @@ class DenseBlock(nn.Module):
     def __init__(self, inputs: int, growth: int, layers: int):
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(inputs + k * growth), nn.ReLU(), nn.Conv2d(inputs + k * growth, growth, 3, padding=1))
+            nn.Sequential(nn.BatchNorm2d(inputs + k * growth), nn.ReLU(),
+                          nn.Conv2d(inputs + k * growth, growth, 3, padding=1))
             for k in range(layers))
         self.outputs = growth * layers
 
@@ -145,8 +154,10 @@ class DenseUNet(nn.Module):
 
 @network
 class MMDenseNet(nn.Module):
-    "Dense blocks at several scales, for the lower half, the upper half and all of the spectrum (Takahashi and Mitsufuji 2017)."
-    def __init__(self, stems: int, bins: int = 768, growth: tuple[int, ...] = (8, 3, 4), layers: int = 3, scales: int = 3):
+    """Dense blocks at several scales, for the lower half, the upper half and all of the spectrum (Takahashi and
+    Mitsufuji 2017)."""
+    def __init__(self, stems: int, bins: int = 768, growth: tuple[int, ...] = (8, 3, 4), layers: int = 3,
+                 scales: int = 3):
         super().__init__()
         self.bins, self.multiple = bins, 2 ** scales
         self.low, self.high, self.full = (DenseUNet(16, k, layers, scales) for k in growth)
@@ -171,7 +182,8 @@ class SmallHDemucs(nn.Module):
     def __init__(self, stems: int, channels: int = 12, depth: int = 6, n_fft: int = 2048):
         super().__init__()
         from torchaudio.models import HDemucs
-        self.body = HDemucs([str(k) for k in range(stems)], audio_channels=1, channels=channels, nfft=n_fft, depth=depth)
+        self.body = HDemucs([str(k) for k in range(stems)], audio_channels=1, channels=channels, nfft=n_fft,
+                            depth=depth)
 
     def forward(self, mixture):  # (batch, samples) -> (batch, stems, samples)
         return self.body(mixture.unsqueeze(1))[:, :, 0]
@@ -185,7 +197,8 @@ class ComplexMasks(HarmonicRNN):
     def __init__(self, stems: int, **options): super().__init__(3 * stems, **options)
 
     def masks_of(self, logits):  # (batch, 3 * stems, ...) -> complex (batch, stems, ...)
-        "Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all add up to 1."
+        """Shares by softmax, and to each a complex number with parts between -1 and 1, less the mean of these: all
+        add up to 1."""
         shares, real, imaginary = logits.float().chunk(3, 1)
         turned = torch.complex(torch.tanh(real), torch.tanh(imaginary))
         return shares.softmax(1) + turned - turned.mean(1, keepdim=True)
@@ -225,7 +238,8 @@ def experiment(name, change, **settings): return Row(name, change, kind="experim
 
 ROWS = [
     Row("HarmonicRNN", "instsep"),
-    Row("OpenUnmixBLSTM", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 layers of 384, softmax masks",
+    Row("OpenUnmixBLSTM", "Open-Unmix's idea in one network for all stems: layer instead of batch normalisation, 2 "
+                          "layers of 384, softmax masks",
         "OpenUnmixBLSTM"),
     Row("RepairedUNet", "the paper's U-Net, made to give masks", "RepairedUNet"),
     Row("HDemucs", "torchaudio's, 12 channels instead of 48", "SmallHDemucs"),
@@ -239,9 +253,12 @@ ROWS = [
     experiment("loss: L2", "squared error of complex spectrograms, relative to the mixture's energy", loss="l2"),
     experiment("loss: SI-SDR", "minus the SI-SDR of the waveforms of what sounds", loss="si-sdr"),
     experiment("loss: MSE", "the paper's: mean squared error of magnitudes", loss="mse"),
-    experiment("loss: multi-resolution", "the same loss at frames of 23, 93 and 372 ms, too", resolutions=(512, 2048, 8192)),
-    experiment("complex masks", "shares by softmax plus a bounded complex number; they still add up to the mixture", network="ComplexMasks"),
-    experiment("no residual stem", "the three share all there is; none of the mixtures scored holds anything else", network="NoResidual"),
+    experiment("loss: multi-resolution", "the same loss at frames of 23, 93 and 372 ms, too",
+               resolutions=(512, 2048, 8192)),
+    experiment("complex masks", "shares by softmax plus a bounded complex number; they still add up to the mixture",
+               network="ComplexMasks"),
+    experiment("no residual stem", "the three share all there is; none of the mixtures scored holds anything else",
+               network="NoResidual"),
     experiment("no averaged weights", "the last weights of the first row, not their average", averaged=False),
     experiment("segment 2 s", "twice as many, half as long", seconds=2.0, batch=4),
     experiment("segment 8 s", "half as many, twice as long", seconds=8.0, batch=1),
@@ -264,7 +281,8 @@ def training_of(row):
 # ---- data
 
 def render_training(folder, bank, pieces):
-    "Paths of the caches `rooms`, `dry` and `one`, int16 (items, stems, samples): the same pieces, notes and tone controls in all three."
+    """Paths of the caches `rooms`, `dry` and `one`, int16 (items, stems, samples): the same pieces, notes and tone
+    controls in all three."""
     paths = {name: folder / f"{name}.npy" for name in ("rooms", "dry", "one")}
     if all(path.exists() for path in paths.values()): return paths
     folder.mkdir(parents=True, exist_ok=True)
@@ -272,14 +290,16 @@ def render_training(folder, bank, pieces):
                     augmentation=(Equaliser(0.5, 3.0), Gain()), seed=SEED)
     several = balanced(bank, WEIGHTS)
     single = {name: own for name in several if (own := [i for i in bank.of(name) if i.split("/")[0] == SEEN_SOUNDFONT])}
-    sets = {name: Mixtures(pieces, bank_player(bank), own, **settings) for name, own in (("several", several), ("one", single))}
+    sets = {name: Mixtures(pieces, bank_player(bank), own, **settings)
+            for name, own in (("several", several), ("one", single))}
     stored = {name: np.zeros((ITEMS, len(STEMS), int(ITEM_SECONDS * RATE)), np.int16) for name in paths}
     to_int = lambda stems: np.round(stems / max(1.0, np.abs(stems).max() / 0.95) * 32767).astype(np.int16)
     for i in range(ITEMS):
         stems = {name: data.item(i)[1] for name, data in sets.items()}
         made = dict(dry=stems["several"], rooms=Room()(stems["several"], RATE, np.random.default_rng([SEED, i, 2])),
                     one=Room()(stems["one"], RATE, np.random.default_rng([SEED, i, 2])))
-        for name, waves in made.items(): stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
+        for name, waves in made.items():
+            stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
     groups = Counter(i.split("/")[0] for own in several.values() for i in dict.fromkeys(own))
     write_json(folder / "bank.json", groups, indent=None)
     for name, path in paths.items():
@@ -295,7 +315,8 @@ def example(cache, rng, seconds):
         chosen = [int(rng.integers(items))] * len(STEMS) if together else rng.integers(items, size=len(STEMS))
         last = cache.shape[2] - length
         starts = [int(rng.integers(last + 1))] * len(STEMS) if together else rng.integers(last + 1, size=len(STEMS))
-        stems = np.stack([cache[i, k, s:s + length] for k, (i, s) in enumerate(zip(chosen, starts))]).astype(np.float32) / 32767
+        stems = np.stack([cache[i, k, s:s + length] for k, (i, s) in enumerate(zip(chosen, starts))]).astype(
+            np.float32) / 32767
         stems *= 10 ** (rng.uniform(-4, 4, (len(STEMS), 1)) / 20)
         if np.square(stems.sum(0)).mean() > 1e-6: return stems
 
@@ -318,7 +339,8 @@ def render_tests(folder, pieces, recorded, count):
                 made[f"seen, in rooms|{i}"] = Room(p=1.0)(stems, RATE, np.random.default_rng([SEED, i, 4]))
         for place, _, stems in recordings(recorded, TRIOS):
             silence = np.zeros_like(next(iter(stems.values())))
-            made[f"recordings|{place.name[:3]}"] = resample(np.concatenate([stems.get(k, silence) for k in TRIO]), 44100, RATE)
+            made[f"recordings|{place.name[:3]}"] = resample(np.concatenate([stems.get(k, silence) for k in TRIO]),
+                                                            44100, RATE)
         with atomic_path(path) as tmp: np.savez(tmp, **{k: v.astype(np.float32) for k, v in made.items()})
     stored = np.load(path)
     sets = {label: [stored[key] for key in stored.files if key.split("|")[0] == label] for label in SETS}
@@ -356,7 +378,8 @@ class RivalModule(SeparatorModule):
 
     def loss(self, model, batch):
         stems = batch["stems"]                                                  # (batch, stems, samples)
-        if self.kind == "decibel" and getattr(model.network, "takes", "magnitude") == "magnitude": return super().loss(model, batch)
+        if self.kind == "decibel" and getattr(model.network, "takes", "magnitude") == "magnitude":
+            return super().loss(model, batch)
         mixture = stems.sum(1)
         estimate, waves = model.estimate(mixture)
         if self.kind == "si-sdr":
@@ -365,7 +388,8 @@ class RivalModule(SeparatorModule):
             return -si_sdr_of(waves, stems)[stems.square().mean(-1) > 1e-7].mean()
         reference = model.spectrogram(stems)
         if self.kind == "decibel": return spectral_loss(estimate, reference)
-        if self.kind == "l1": return ((estimate - reference).abs().mean((1, 2, 3)) / reference.sum(1).abs().mean((1, 2))).mean()
+        if self.kind == "l1":
+            return ((estimate - reference).abs().mean((1, 2, 3)) / reference.sum(1).abs().mean((1, 2))).mean()
         power = reference.sum(1).abs().square().mean((1, 2))                    # of mixtures brought to one level:
         error = estimate - reference if self.kind == "l2" else estimate.abs() - reference.abs()        # "l2" or "mse"
         return (error.abs().square().mean((1, 2, 3)) / power).mean()
@@ -387,14 +411,16 @@ def counted(total):
 
 
 def train(row, cache, budget):
-    "Until `budget` processor seconds are spent on training: separators of the last and of the averaged weights, and what it took."
+    """Until `budget` processor seconds are spent on training: separators of the last and of the averaged weights,
+    and what it took."""
     torch.manual_seed(row.seed)
     config = SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
     settings = TrainConfig(steps=10 ** 9, minutes=budget / 60, batch=row.batch, learning_rate=row.learning_rate,
                            resolutions=row.resolutions, seed=row.seed)
     module = RivalModule(config, settings, row.loss)
     if hasattr(module.model.network, "prepare"):
-        spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0] for k in range(32)])).abs()
+        spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0]
+                                                     for k in range(32)])).abs()
         for model in (module.model, module.ema): model.network.prepare(spec / local_rms(spec))
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
@@ -410,13 +436,15 @@ def train(row, cache, budget):
             optimizer.step()
             step, decay = step + 1, min(settings.ema, (1 + step) / (10 + step))
             with torch.no_grad():
-                for averaged, current in zip(module.ema.parameters(), module.model.parameters()): averaged.lerp_(current, 1 - decay)
+                for averaged, current in zip(module.ema.parameters(), module.model.parameters()):
+                    averaged.lerp_(current, 1 - decay)
             losses.append(loss.item())
         module.seconds = spent[0]
         scheduler.step()
         if spent[0] > budget * (len(curve) + 1) / 12:
             curve.append(round(float(np.mean(losses)), 3)); losses = []
-    for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)    # of batch normalisation
+    # of batch normalisation
+    for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)
     return module.eval(), dict(train_cpu_seconds=round(spent[0], 1), data_cpu_seconds=round(data[0], 1), steps=step,
                                audio_hours=round(step * row.batch * row.seconds / 3600, 2), curve=curve)
 
@@ -431,14 +459,16 @@ def recurrent_macs(module, inputs, output):
 
 
 def gmac_per_second(model, seconds=4):
-    "Multiply-adds per second of audio, in billions: what PyTorch counts, and by hand LSTMs, which it does not; no Fourier transforms."
+    """Multiply-adds per second of audio, in billions: what PyTorch counts, and by hand LSTMs, which it does not; no
+    Fourier transforms."""
     lstms = [m for m in model.modules() if isinstance(m, nn.LSTM)]
     handles = [m.register_forward_hook(recurrent_macs) for m in lstms]
     for m in lstms: m.counted = 0
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter: model(0.1 * torch.randn(1, 1, seconds * RATE))
     for handle in handles: handle.remove()
-    inside = sum(v for name, v in counter.get_flop_counts()["Global"].items() if "lstm" in str(name) or "rnn" in str(name))
+    inside = sum(v for name, v in counter.get_flop_counts()["Global"].items() if "lstm" in str(name)
+                 or "rnn" in str(name))
     assert not inside, "this PyTorch counts LSTMs by itself"
     return (counter.get_total_flops() / 2 + sum(m.counted for m in lstms)) / seconds / 1e9
 
@@ -466,7 +496,8 @@ def evaluate(separate, sets):
         both = [improvements(separate(stems), stems) for stems in items]
         gains, leaks = (np.array([x for pair in both for x in pair[k]]) for k in (0, 1))
         out[label] = dict(n=len(gains), mean=round(float(gains.mean()), 2), median=round(float(np.median(gains)), 2),
-                          leakage=round(float(leaks.mean()), 1) if len(leaks) else None, gains=[round(float(x), 2) for x in gains])
+                          leakage=round(float(leaks.mean()), 1) if len(leaks) else None,
+                          gains=[round(float(x), 2) for x in gains])
     return out
 
 
@@ -497,19 +528,23 @@ def cells(scores):
 
 def line_of(row, entry, first):
     "A line of the table; its first column is called `first`."
-    return {first: row.name, "what": row.change, "parameters": f"{entry['parameters'] / 1e6:.2f} M", "GMAC/s": f"{entry['gmac_per_s']:.2f}",
+    return {first: row.name, "what": row.change, "parameters": f"{entry['parameters'] / 1e6:.2f} M",
+            "GMAC/s": f"{entry['gmac_per_s']:.2f}",
             "CPU s/s": f"{entry['cpu_s_per_s']:.3f}", "training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}",
             "steps": entry["steps"], **cells(entry["scores"])}
 
 
 def tables_of(log):
     "The networks with mixture and oracle, and the experiments with what they are to be compared with."
-    of = lambda kind, first: [line_of(row, log["rows"][row.name], first) for row in ROWS if row.kind == kind and row.name in log["rows"]]
+    of = lambda kind, first: [line_of(row, log["rows"][row.name], first) for row in ROWS if row.kind == kind
+                              and row.name in log["rows"]]
     networks, changes = of("rival", "network"), of("experiment", "change")
     if networks:
         blank = dict.fromkeys(list(networks[0])[2:], "")
-        networks += [{**blank, "network": "mixture", "what": "nothing done", **dict.fromkeys(cells(log["oracle"]), "0 / 0")},
-                     {**blank, "network": "oracle", "what": "ideal ratio mask, the mixture's phase", **cells(log["oracle"])}]
+        networks += [{**blank, "network": "mixture", "what": "nothing done",
+                      **dict.fromkeys(cells(log["oracle"]), "0 / 0")},
+                     {**blank, "network": "oracle", "what": "ideal ratio mask, the mixture's phase",
+                      **cells(log["oracle"])}]
     if changes and ROWS[0].name in log["rows"]:
         changes.insert(0, line_of(ROWS[0], log["rows"][ROWS[0].name], "change") | {"what": "as above"})
     return networks, changes
@@ -522,15 +557,22 @@ def write_table(path, log):
 
 `{log['command']}` on {log['machine']}, one thread; torch {log['torch']}.
 
-Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces ({log['audio_minutes']:.0f} minutes, drawn from and mixed
-anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x {SECONDS:g} s unless
-the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), backward and
-optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} min each the table shows what learns
+Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces \
+({log['audio_minutes']:.0f} minutes, drawn from and mixed
+anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x \
+{SECONDS:g} s unless
+the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), \
+backward and
+optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} \
+min each the table shows what learns
 most from little data, not where each would end. Instances of the note bank: {groups}.
 
-SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n above); {log['count']} mixtures
-of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUNDFONT}; held-out: {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the seen
-soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per second of audio;
+SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n \
+above); {log['count']} mixtures
+of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUNDFONT}; held-out: \
+{HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the seen
+soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per \
+second of audio;
 CPU s/s: processor seconds per second of mono audio at 22050 Hz.
 
 ## Networks
@@ -550,7 +592,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=120, help="processor seconds of training for each row")
     parser.add_argument("--count", type=int, default=20, help="mixtures per soundfont")
     names = [row.name for row in ROWS]
-    parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="NAME", help="these rows, in this order")
+    parser.add_argument("--only", nargs="*", default=names, choices=names, metavar="NAME",
+                        help="these rows, in this order")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--table", action="store_true", help="write the table of what is there and end")
     parser.add_argument("--out", default=str(RESULTS))
@@ -560,30 +603,38 @@ def main():
     if args.table: return write_table(path.with_suffix(".md"), json.loads(path.read_text()))
     torch.set_num_threads(1)
     folder, pieces = Path(args.cache), PieceBank.load(args.pieces).split()
-    caches = render_training(folder, None if (folder / "one.npy").exists() else NoteBank.load(args.bank), pieces["train"])
+    caches = render_training(folder, None if (folder / "one.npy").exists() else NoteBank.load(args.bank),
+                             pieces["train"])
     sets = render_tests(folder, pieces["test"], args.recordings, args.count)
     done = read_json(path, {})
     if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
-        parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another --out")
-    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}", machine=processor(),
-                 torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS, item_seconds=ITEM_SECONDS,
+        parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another "
+                     "--out")
+    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}",
+                 machine=processor(),
+                 torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS,
+                 item_seconds=ITEM_SECONDS,
                  audio_minutes=ITEMS * ITEM_SECONDS / 60, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
-                 bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle") or evaluate(ideal, sets))
+                 bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle")
+                 or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
         if row.name in read_json(path, dict(rows={}))["rows"]: continue
         try: module, took = train(row, np.load(caches[row.data]), args.seconds)
         except ImportError as e: print(f"{row.name}: left out ({e})"); continue
         for twin in (other for other in ROWS if training_of(other) == training_of(row)):
             model, begun = module.ema if twin.averaged else module.model, time.process_time()
-            entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()), gmac_per_s=round(gmac_per_second(model), 4),
-                         cpu_s_per_s=round(cpu_per_second(model), 4), **took, scores=evaluate(separate_with(model), sets))
+            entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
+                         gmac_per_s=round(gmac_per_second(model), 4),
+                         cpu_s_per_s=round(cpu_per_second(model), 4), **took,
+                         scores=evaluate(separate_with(model), sets))
             entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
             log = read_json(path, dict(rows={}))
             about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
             log = keep(path, about, entry, twin.name)
             write_table(path.with_suffix(".md"), log)
-            print(f"{twin.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, {entry['parameters'] / 1e6:.2f} M, "
-                  f"{entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s; "
+            print(f"{twin.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, "
+                  f"{entry['parameters'] / 1e6:.2f} M, {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} "
+                  "CPU s/s; "
                   + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
 
 

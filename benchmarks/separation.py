@@ -16,7 +16,8 @@ from instsep.metrics import format_table, stem_scores, summarise
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.sound.spectral import oracle
-from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, arguments, exact_mixtures, recordings, test_soundfonts,
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, arguments, exact_mixtures,
+                    recordings, test_soundfonts,
                     write_results)
 
 
@@ -40,14 +41,20 @@ def score(model, items, label, given=False):
     for name, kind, stems in items:
         mixture = sum(stems.values())
         playing_names = [name for name in stems if stems[name].any()] if given else None
-        found = {stem: sound.numpy() for stem, sound in model.separate(mixture, 44100, instruments=playing_names).items()}
-        estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}  # (1, samples)
+        found = {stem: sound.numpy()
+                 for stem, sound in model.separate(mixture, 44100, instruments=playing_names).items()}
+        # (1, samples)
+        estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
         outside = {k: v for k, v in stems.items() if k not in inside}
-        best = oracle(mixture, np.stack([*inside.values(), sum(outside.values(), np.zeros_like(mixture))]), n_fft=4096, hop=1024).numpy()
+        best = oracle(mixture, np.stack([*inside.values(), sum(outside.values(), np.zeros_like(mixture))]), n_fft=4096,
+                      hop=1024).numpy()
         scored = stem_scores({k: estimates[k] for k in inside}, inside, mixture, set=label, item=name, kind=kind)
-        if outside: scored += stem_scores({"other": estimates["residual"]}, {"other": sum(outside.values())}, mixture, set=label, item=name, kind=kind)
-        ideal = stem_scores(dict(zip([*inside, "other"], best)), inside | ({"other": sum(outside.values())} if outside else {}), mixture)
+        if outside:
+            scored += stem_scores({"other": estimates["residual"]}, {"other": sum(outside.values())}, mixture,
+                                  set=label, item=name, kind=kind)
+        ideal = stem_scores(dict(zip([*inside, "other"], best)),
+                            inside | ({"other": sum(outside.values())} if outside else {}), mixture)
         for row, ideal_row in zip(scored, ideal):
             if sum(s.any() for s in stems.values()) < 2:  # one instrument alone: nothing to separate, only to leak
                 row["si_sdr_improvement"] = row["si_sdr"] = float("nan")
@@ -83,27 +90,36 @@ def main():
         for group in [*dict.fromkeys(r["stem"] for r in chosen), "all"]:
             part = [r for r in chosen if group in (r["stem"], "all")]
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
-            table.append({"set": label, "stem": group, "n": line["si_sdr_improvement"]["n"], "input SI-SDR": line["input_si_sdr"]["mean"],
-                          "instsep, mean": line["si_sdr_improvement"]["mean"], "instsep, median": line["si_sdr_improvement"]["median"],
-                          "oracle, mean": line["oracle_improvement"]["mean"], "oracle, median": line["oracle_improvement"]["median"],
+            table.append({"set": label, "stem": group, "n": line["si_sdr_improvement"]["n"],
+                          "input SI-SDR": line["input_si_sdr"]["mean"],
+                          "instsep, mean": line["si_sdr_improvement"]["mean"],
+                          "instsep, median": line["si_sdr_improvement"]["median"],
+                          "oracle, mean": line["oracle_improvement"]["mean"],
+                          "oracle, median": line["oracle_improvement"]["median"],
                           "leakage when absent": line["leakage"]["mean"]})
     kinds = []
     for label in dict.fromkeys(r["set"] for r in mixtures):
         for kind in dict.fromkeys(r["kind"] for r in mixtures if r["set"] == label):
             part = [r for r in mixtures if (r["set"], r["kind"]) == (label, kind)]
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
-            kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"], "instsep, mean": line["si_sdr_improvement"]["mean"],
+            kinds.append({"set": label, "kind": kind, "n": line["si_sdr_improvement"]["n"],
+                          "instsep, mean": line["si_sdr_improvement"]["mean"],
                           "oracle, mean": line["oracle_improvement"]["mean"]})
-    single = [{k: r[k] for k in ("set", "item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")}
+    single = [{k: r[k] for k in ("set", "item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement",
+                                 "leakage")}
               for r in rows if r["item"].startswith("R")]
-    text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count {args.count}`\n\n"
-            "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself as the estimate), beside the ideal ratio "
-            "mask with the mixture's phase (4096 bins). Leakage: an absent instrument's stem below the mixture, in dB. Instruments given: with "
-            "`--instruments`; those that do not play have no stem then.\n\n"
-            + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds) + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
-    about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__,
+    text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count "
+            f"{args.count}`\n\nSI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
+            "as the estimate), beside the ideal ratio mask with the mixture's phase (4096 bins). Leakage: an absent "
+            "instrument's stem below the mixture, in dB. Instruments given: with `--instruments`; those that do not "
+            "play have no stem then.\n\n"
+            + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds)
+            + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
+    about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()),
+                 torch=torch.__version__,
                  cpu_seconds=round(time.process_time() - begun, 1), seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT)
-    write_results(Path(args.out) / f"separation_{args.name or Path(args.model).name}", text, dict(about, table=table, kinds=kinds, items=rows))
+    write_results(Path(args.out) / f"separation_{args.name or Path(args.model).name}", text,
+                  dict(about, table=table, kinds=kinds, items=rows))
 
 
 if __name__ == "__main__": main()

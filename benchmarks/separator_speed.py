@@ -1,13 +1,14 @@
-"""What separation costs: processor seconds per second of 44.1 kHz stereo audio and peak memory, one thread, all in one run.
+"""What separation costs: processor seconds per second of 44.1 kHz stereo audio and peak memory, one thread, all in
+one run.
 
     OMP_NUM_THREADS=1 python benchmarks/separator_speed.py
 
-instsep (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as `instsep separate`
-works; the rivals, with weights of their
-published sizes drawn at random (speed does not depend on the values), in memory for 30 s, cut as their authors cut:
-Open-Unmix (`umxhq`: four networks and a Wiener filter), HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`).
-A rival that is not installed is left out with a line (`pip install --no-deps openunmix demucs julius einops dora-search`).
-Every figure comes from a process of its own. Results go to benchmarks/results/separator_speed.json and .md.
+instsep (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as
+`instsep separate` works; the rivals, with weights of their published sizes drawn at random (speed does not depend on
+the values), in memory for 30 s, cut as their authors cut: Open-Unmix (`umxhq`: four networks and a Wiener filter),
+HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`). A rival that is not installed is left out with a
+line (`pip install --no-deps openunmix demucs julius einops dora-search`). Every figure comes from a process of its
+own. Results go to benchmarks/results/separator_speed.json and .md.
 """
 import argparse
 import json
@@ -56,7 +57,8 @@ def rival(name, seconds):
     mixture = 0.1 * torch.randn(1, 2, seconds * RATE)
     if name == "Open-Unmix":
         from openunmix.model import OpenUnmix, Separator
-        targets = {t: OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=1487) for t in ("vocals", "drums", "bass", "other")}
+        targets = {t: OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=1487)
+                   for t in ("vocals", "drums", "bass", "other")}
         network = Separator(targets, niter=1, residual=False, n_fft=4096, n_hop=1024, nb_channels=2, sample_rate=RATE)
         run = network
     elif name == "HDemucs":
@@ -77,7 +79,8 @@ def rival(name, seconds):
 def measure(name, label, model):
     "In a process of its own: CPU s per s of audio and peak memory in MB."
     command = [sys.executable, __file__, "--one", name, label, *(["--model", model] if model else [])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"))
+    done = subprocess.run(command, capture_output=True, text=True,
+                          env=os.environ | dict(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"))
     if done.returncode:
         print(f"{name}: left out ({done.stderr.strip().splitlines()[-1][:120]})")
         return None
@@ -114,12 +117,14 @@ def main():
     base = rows[0]["cpu_s_per_s"]
     for row in rows: row["times instsep"] = round(row["cpu_s_per_s"] / base, 1)
     import torch
-    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL, processor=processor(family=True),
+    log = dict(command="python benchmarks/separator_speed.py", model=args.model or DEFAULT_MODEL,
+               processor=processor(family=True),
                torch=torch.__version__, threads=1, load_average=os.getloadavg(), rows=rows)
     write_json(RESULTS / "separator_speed.json", log)
     table = format_table([{"system": r["system"], "audio": r["audio"], "CPU s per s": f"{r['cpu_s_per_s']:.3f}",
                            "times instsep": f"{r['times instsep']:.1f}", "peak MB": f"{r['peak_mb']}"} for r in rows])
-    text = f"# What separation costs\n\n`{log['command']}`, one thread of {log['processor']}, torch {log['torch']}. CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n"
+    text = (f"# What separation costs\n\n`{log['command']}`, one thread of {log['processor']}, torch {log['torch']}. "
+            f"CPU seconds per second of 44.1 kHz stereo audio.\n\n{table}\n")
     write_text(RESULTS / "separator_speed.md", text)
     print(text)
 

@@ -1,4 +1,5 @@
-"""Score a transcriber: held-out pieces with a soundfont seen in training and a held-out one, the octave set, recordings.
+"""Score a transcriber: held-out pieces with a soundfont seen in training and a held-out one, the octave set,
+recordings.
 
     OMP_NUM_THREADS=1 python benchmarks/transcription.py --recordings ../shared/reference/recordings \\
         --basic-pitch ../basic-pitch/bin/python
@@ -11,8 +12,9 @@ would cost a transcriber that never errs. basic-pitch needs an environment of it
     ../basic-pitch/bin/pip install onnxruntime librosa mir_eval pretty_midi resampy "setuptools<81"
 
 A set whose soundfont or folder is not there is left out with a line, and so is basic-pitch. Results go to
-benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on mixtures
-of validation pieces, played by soundfonts seen in training, and the results go to transcription_<name>_tuning.
+benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on
+mixtures of validation pieces, played by soundfonts seen in training, and the results go to
+transcription_<name>_tuning.
 """
 import csv
 import hashlib
@@ -37,16 +39,19 @@ from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.music.tokens import decode, encode, trim_overlaps
 from instsep.files.transcription import load_transcriber
-from common import (ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time, exact_mixtures,
+from common import (ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS,
+                    arguments, cpu_time, exact_mixtures,
                     processor, read_json, recordings, soundfonts, write_json, write_results)
 
 RATE = 44100
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
-SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1", multi_instrument_onset_f1="multi-instrument onset F1",
+SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1",
+             multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
 INSTSEP, GIVEN, FIRST, PITCH = "instsep", "instsep, instruments given", "instsep, separated first", "basic-pitch"
 CODEC, GRID = "tokens, ceiling", "frames, ceiling"
-MIXED = ("multi_instrument", "instrument")                       # measures that mean nothing where instruments are not distinguished
+# measures that mean nothing where instruments are not distinguished
+MIXED = ("multi_instrument", "instrument")
 FAMILY = {program: name for name in (*TRIO, "flute") for program in instrument_programs(name)}
 
 
@@ -77,7 +82,8 @@ def reference(
 ) -> list[Note]:
     "Notes that begin in a window and 20 ms or more before its end."
     return sorted(Note(on, min(off, seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), PROGRAM[name])
-                  for name, notes in parts.items() for on, off, pitch, velocity in np.asarray(notes, float).reshape(-1, 4).tolist()
+                  for name, notes in parts.items()
+                  for on, off, pitch, velocity in np.asarray(notes, float).reshape(-1, 4).tolist()
                   if 0 <= on < seconds - 0.02)
 
 
@@ -88,7 +94,8 @@ def soundfont_items(label: str, soundfont: Path, pieces, count: int, *, instrume
     for i in range(count):
         score, stems = data.item(i)
         named = {name: stems[k:k + 1] for k, name in enumerate(data.stems) if name != "other" or stems[k].any()}
-        yield Item(label, f"{i:03d}", score.kind, named, reference(score.parts, data.seconds), stems.sum(0, keepdims=True))
+        yield Item(label, f"{i:03d}", score.kind, named, reference(score.parts, data.seconds),
+                   stems.sum(0, keepdims=True))
 
 
 def recorded_items(label: str, folder: Path, names: tuple[str, ...]) -> Iterator[Item]:
@@ -97,7 +104,8 @@ def recorded_items(label: str, folder: Path, names: tuple[str, ...]) -> Iterator
         parts = {}
         for stem in about["stems"]:
             with open(path / stem["notes_csv"], newline="", encoding="utf-8") as file:
-                parts[stem["instrument"]] = np.array([[float(row[key]) for key in ("onset_s", "offset_s", "midi", "velocity")]
+                parts[stem["instrument"]] = np.array([[float(row[key])
+                                                       for key in ("onset_s", "offset_s", "midi", "velocity")]
                                                       for row in csv.DictReader(file)])
         mixture = sum(stems.values())
         yield Item(label, path.name, about["kind"], stems, reference(parts, mixture.shape[1] / RATE), mixture)
@@ -108,7 +116,8 @@ def all_items(pieces, count: int, recordings: str) -> Iterator[Item]:
     fonts, folder = soundfonts(), Path(recordings)
     octaves = dict(instruments=("guitar", "piano"), absent=0.0, kinds=dict(octaves=1.0))
     for label, font, options in (("seen soundfont", SEEN_SOUNDFONT, {}), ("held-out soundfont", HELD_OUT_SOUNDFONT, {}),
-                                 ("octaves, seen", SEEN_SOUNDFONT, octaves), ("octaves, held-out", HELD_OUT_SOUNDFONT, octaves)):
+                                 ("octaves, seen", SEEN_SOUNDFONT, octaves),
+                                 ("octaves, held-out", HELD_OUT_SOUNDFONT, octaves)):
         if font in fonts: yield from soundfont_items(label, fonts[font], pieces, count, **options)
         else: print(f"{label}: {font} is not installed, left out")
     if not folder.is_dir(): print(f"recordings: {folder} is not there, left out"); return
@@ -134,10 +143,12 @@ def through_tokens(notes: list[Note], seconds: float) -> list[Note]:
 def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscriber) -> list[Note]:
     "Notes as the targets of the frame-wise network, picked from them as from its posteriors."
     config, rate = transcriber.network.config, transcriber.network.frame_rate
-    parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(-1, 4)
+    parts = [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == PROGRAM[name]]).reshape(
+        -1, 4)
              for name in config.instruments]
     frames = 1 + math.ceil(samples / RATE * rate)
-    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate, config=replace(transcriber.pick, sharing_exponent=1))
+    found, who, _ = pick_notes(note_targets(parts, frames, rate), rate,
+                               config=replace(transcriber.pick, sharing_exponent=1))
     return [Note(on, off, int(pitch), int(velocity), PROGRAM[config.instruments[k]])
             for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
 
@@ -163,7 +174,8 @@ class BasicPitch:
         self.python, self.folder, self.log = python, folder, folder.with_suffix(".json")
         self.known = read_json(self.log, {})
 
-    def path(self, item: Item) -> Path: return self.folder / (hashlib.blake2b(item.mixture.tobytes(), digest_size=12).hexdigest() + ".wav")
+    def path(self, item: Item) -> Path:
+        return self.folder / (hashlib.blake2b(item.mixture.tobytes(), digest_size=12).hexdigest() + ".wav")
 
     def prepare(self, items: list[Item]) -> None:
         "Transcribe what is not in the cache yet, all in one process."
@@ -172,7 +184,8 @@ class BasicPitch:
         for path, item in fresh.items(): save(path, item.mixture, RATE, subtype="FLOAT")
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "notes.json"
-            done = subprocess.run([self.python, "-W", "ignore", "-c", BASIC_PITCH, str(result)], input=json.dumps([str(path) for path in fresh]),
+            done = subprocess.run([self.python, "-W", "ignore", "-c", BASIC_PITCH, str(result)],
+                                  input=json.dumps([str(path) for path in fresh]),
                                   text=True, capture_output=True)
             if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
             self.known |= {Path(path).name: found for path, found in json.loads(result.read_text()).items()}
@@ -196,7 +209,8 @@ def moved(notes: list[Note], seconds: float) -> list[Note]:
 
 def pooled(answers: list[dict]) -> tuple[list[Note], list[Note]]:
     "All items one after another, far enough apart: true notes, found notes."
-    return tuple([note for i, answer in enumerate(answers) for note in moved(answer[key], i * APART)] for key in ("truth", "found"))
+    return tuple([note for i, answer in enumerate(answers) for note in moved(answer[key], i * APART)]
+                 for key in ("truth", "found"))
 
 
 def scores(answer: dict) -> dict[str, float]:
@@ -214,8 +228,10 @@ def summary(answers: list[dict]) -> tuple[list[dict], list[dict]]:
         truth, found = pooled(own_rows)
         all_notes = scores(dict(truth=truth, found=found, system=system))
         head = {"set": label, "system": system, "items": len(own_rows)}
-        together.append(head | {"notes": len(truth), "found": len(found), "onset precision": all_notes["onset_precision"],
-                                "onset recall": all_notes["onset_recall"]} | {SHORT[key]: all_notes[key] for key in SHORT})
+        together.append(head | {"notes": len(truth), "found": len(found),
+                                "onset precision": all_notes["onset_precision"],
+                                "onset recall": all_notes["onset_recall"]}
+                        | {SHORT[key]: all_notes[key] for key in SHORT})
         each.append(head | {f"{SHORT[key]}, {word}": _over([a["scores"][key] for a in own_rows], what)
                             for key in ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1")
                             for word, what in (("mean", np.mean), ("median", np.median))})
@@ -240,10 +256,13 @@ def by_instrument(answers: list[dict], system: str) -> list[dict]:
             invented = [note for a in own_rows if not of(a["truth"]) for note in of(a["found"])]
             right = round(row["onset_recall"] * row["n_reference"]) if row["n_reference"] else 0
             table.append({"set": label, "instrument": name, "items": len(plays), "notes": row["n_reference"],
-                          "onset precision": row["onset_precision"] if plays else math.nan, "onset recall": row["onset_recall"],
-                          "onset F1": row["onset_f1"] if plays else math.nan, "onset+offset F1": row["onset_offset_f1"] if plays else math.nan,
+                          "onset precision": row["onset_precision"] if plays else math.nan,
+                          "onset recall": row["onset_recall"],
+                          "onset F1": row["onset_f1"] if plays else math.nan, "onset+offset F1": row["onset_offset_f1"]
+                          if plays else math.nan,
                           "onset F1, mean": _over([r["onset_f1"] for r in alone], np.mean),
-                          "onset F1, median": _over([r["onset_f1"] for r in alone], np.median), "missed": row["n_reference"] - right,
+                          "onset F1, median": _over([r["onset_f1"] for r in alone], np.median),
+                          "missed": row["n_reference"] - right,
                           "false": row["n_estimate"] - right, "of them where it is absent": len(invented)})
     return table
 
@@ -254,27 +273,32 @@ def costs(answers: list[dict]) -> list[dict]:
     for answer in answers:
         if not math.isnan(answer["cpu"]): groups.setdefault(answer["system"], []).append(answer)
     return [{"system": system, "seconds of sound": round(sum(a["seconds"] for a in own_rows)),
-             "CPU s per s": sum(a["cpu"] for a in own_rows) / sum(a["seconds"] for a in own_rows)} for system, own_rows in groups.items()]
+             "CPU s per s": sum(a["cpu"] for a in own_rows) / sum(a["seconds"] for a in own_rows)}
+            for system, own_rows in groups.items()]
 
 
 def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_pitch: BasicPitch | None) -> list[dict]:
     "Which system found what in which item."
     answers = []
     def answer(item, system, found, cpu=math.nan):
-        row = dict(set=item.set, item=item.name, kind=item.kind, system=system, seconds=item.seconds, cpu=cpu, truth=item.notes, found=list(found))
+        row = dict(set=item.set, item=item.name, kind=item.kind, system=system, seconds=item.seconds, cpu=cpu,
+                   truth=item.notes, found=list(found))
         answers.append(row | dict(scores=scores(row)))
     def timed(item, system, function, *inputs):
         answer(item, system, *cpu_time(lambda: list(function(*inputs))))
-    transcriber(items[0].mixture, RATE, progress=False)                         # what only the first call costs is not counted
+    # what only the first call costs is not counted
+    transcriber(items[0].mixture, RATE, progress=False)
     if basic_pitch: basic_pitch.prepare(items)
     for item in items:
         timed(item, INSTSEP, lambda: transcriber(item.mixture, RATE, progress=False))
         playing_names = [name for name, stem in item.stems.items() if stem.any()]
-        if set(playing_names) <= set(TRIO): timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=playing_names, progress=False))
+        if set(playing_names) <= set(TRIO):
+            timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=playing_names, progress=False))
         timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
         if basic_pitch: answer(item, PITCH, *basic_pitch(item))
         answer(item, CODEC, through_tokens(item.notes, item.seconds))
-        if isinstance(transcriber, FrameTranscriber): answer(item, GRID, through_frames(item.notes, item.mixture.shape[1], transcriber))
+        if isinstance(transcriber, FrameTranscriber):
+            answer(item, GRID, through_frames(item.notes, item.mixture.shape[1], transcriber))
     return answers
 
 
@@ -285,10 +309,12 @@ def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
     fonts, items = soundfonts(), []
     for font in [name for name in fonts if name.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT))]:
         for share, augmentation in (("dry", (Gain((-3, 3)),)), ("in rooms", DEFAULT_AUGMENTATION)):
-            items += soundfont_items(f"{font}, {share}", fonts[font], pieces, count, augmentation=augmentation, seed=200)
+            items += soundfont_items(f"{font}, {share}", fonts[font], pieces, count, augmentation=augmentation,
+                                     seed=200)
     print(f"{len(items)} validation mixtures: " + ", ".join(dict.fromkeys(item.set for item in items)))
     names, rate = transcriber.network.config.instruments, transcriber.network.frame_rate
-    posteriors = [np.concatenate(list(transcriber.probabilities(mono_blocks(item.mixture, RATE, transcriber.network.config.sample_rate)[0])), -1)
+    posteriors = [np.concatenate(
+        list(transcriber.probabilities(mono_blocks(item.mixture, RATE, transcriber.network.config.sample_rate)[0])), -1)
             for item in items]
     rows, grid = [], np.round(np.arange(0.2, 0.801, 0.05), 2).tolist()
     for onset in [value for value in grid if value <= 0.6]:
@@ -296,7 +322,8 @@ def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
             each = []
             for item, probability in zip(items, posteriors):
                 notes, who, _ = pick_notes(probability, rate, config=PeakPickingConfig(onset=onset, frame=frame))
-                found = [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]]) for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
+                found = [Note(on, off, int(pitch), int(loud), PROGRAM[names[k]])
+                         for k, (on, off, pitch, loud) in zip(who, notes.tolist())]
                 each.append(note_scores(item.notes, found, granularity=family))
             rows.append({"onset": onset, "frame": frame} | {SHORT[key]: _over([s[key] for s in each], np.mean)
                         for key in ("onset_f1", "multi_instrument_onset_f1", "multi_instrument_f1", "frame_f1")})
@@ -305,20 +332,26 @@ def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
 
 def tuning_text(rows: list[dict], command: str, count: int) -> str:
     "A grid for what depends on both thresholds, a line for what depends on one, and the best of each."
-    onsets, frames = ({key: sorted({row[key] for row in rows}) for key in ("onset", "frame")}[k] for k in ("onset", "frame"))
+    onsets, frames = ({key: sorted({row[key] for row in rows}) for key in ("onset", "frame")}[k]
+                      for k in ("onset", "frame"))
     at = {(row["onset"], row["frame"]): row for row in rows}
-    line = [{"onset": f"{o:.2f}"} | {name: at[o, frames[0]][name] for name in ("onset F1", "multi-instrument onset F1")} for o in onsets]
-    grid = [{"onset \\ frame": f"{o:.2f}"} | {f"{f:.2f}": at[o, f]["multi-instrument F1"] for f in frames} for o in onsets]
+    line = [{"onset": f"{o:.2f}"} | {name: at[o, frames[0]][name] for name in ("onset F1", "multi-instrument onset F1")}
+            for o in onsets]
+    grid = [{"onset \\ frame": f"{o:.2f}"} | {f"{f:.2f}": at[o, f]["multi-instrument F1"] for f in frames}
+            for o in onsets]
     roll = [{"onset \\ frame": f"{o:.2f}"} | {f"{f:.2f}": at[o, f]["frame F1"] for f in frames} for o in onsets]
     # the onset's threshold decides which notes there are, the frame's only how long they last
     onset = max(line, key=lambda row: row["onset F1"] + row["multi-instrument onset F1"])["onset"]
     best = max((row for row in rows if f"{row['onset']:.2f}" == onset), key=lambda row: row["multi-instrument F1"])
-    return (f"# Thresholds\n\n`{command}`\n\nMeans over {count} mixtures of validation pieces, played by soundfonts seen in training, half of "
-            "them dry and half with the rooms, tone controls and noise of training. Where a note begins depends on the onset's threshold "
-            "alone:\n\n" + format_table(line, digits=3) + "\n\nMulti-instrument F1, which asks for offsets too:\n\n" + format_table(grid, digits=3)
+    return (f"# Thresholds\n\n`{command}`\n\nMeans over {count} mixtures of validation pieces, played by soundfonts "
+            "seen in training, half of them dry and half with the rooms, tone controls and noise of training. Where a "
+            "note begins depends on the onset's threshold alone:\n\n" + format_table(line, digits=3)
+            + "\n\nMulti-instrument F1, which asks for offsets too:\n\n" + format_table(grid, digits=3)
             + "\n\nFrame F1:\n\n" + format_table(roll, digits=3)
-            + f"\n\nBest: onset {best['onset']:.2f} (sum of the two onset scores), then frame {best['frame']:.2f} (multi-instrument F1): "
-            + ", ".join(f"{name} {best[name]:.3f}" for name in list(best)[2:]) + ". A higher threshold for frames ends notes sooner: "
+            + f"\n\nBest: onset {best['onset']:.2f} (sum of the two onset scores), then frame {best['frame']:.2f} "
+              "(multi-instrument F1): "
+            + ", ".join(f"{name} {best[name]:.3f}" for name in list(best)[2:])
+            + ". A higher threshold for frames ends notes sooner: "
             "good for ends, bad for frames." + _used(at) + "\n")
 
 
@@ -340,7 +373,8 @@ def main():
     parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--basic-pitch", metavar="PYTHON", help="of an environment with basic-pitch")
-    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"), help="folder of basic-pitch's inputs and notes")
+    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"),
+                        help="folder of basic-pitch's inputs and notes")
     parser.add_argument("--tune", action="store_true", help="try thresholds on validation mixtures instead")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
     parser.add_argument("--out", default=str(RESULTS))
@@ -352,31 +386,40 @@ def main():
     if args.tune:
         rows = tune(transcriber, split["valid"], args.count)
         fonts = sum(font.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)) for font in soundfonts())
-        write_results(out / f"transcription_{name}_tuning", tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
+        write_results(out / f"transcription_{name}_tuning",
+                      tuning_text(rows, command + " --tune", 2 * fonts * args.count), dict(rows=rows))
         return
-    basic_pitch = BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch else print("basic-pitch: not named, left out")
+    basic_pitch = (BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch
+                   else print("basic-pitch: not named, left out"))
     items = list(all_items(split["test"], args.count, args.recordings))
     answers = transcribe_all(items, transcriber, Separator.from_pretrained(args.separator), basic_pitch)
     together, each = summary(answers)
     instruments, cost = by_instrument(answers, INSTSEP), costs(answers)
     picked = getattr(transcriber, "pick", None)
     text = (f"# Transcription: {name}\n\n`{command}{' --basic-pitch PYTHON' if basic_pitch else ''}`\n\n"
-            f"{args.count} mixtures of 8 s for each soundfont ({SEEN_SOUNDFONT} was seen in training, {HELD_OUT_SOUNDFONT} is held out), held-out pieces; "
-            "octaves: guitar and piano on the same notes, two octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and "
-            "its onset within 50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the instrument is right "
-            "too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that went to another instrument. True notes are those "
-            "that begin inside the excerpt. basic-pitch does not distinguish instruments. Instruments given: `--instruments` with those that sound in the item. Ceilings: the true notes through MT3's tokens, or "
-            "through the grid of frames, and back."
+            f"{args.count} mixtures of 8 s for each soundfont ({SEEN_SOUNDFONT} was seen in training, "
+            f"{HELD_OUT_SOUNDFONT} is held out), held-out pieces; octaves: guitar and piano on the same notes, two "
+            "octaves apart; recordings: R01 to R04. A note counts as found if its pitch is right and its onset within "
+            "50 ms; with offset, if that is also within 20 % of its length (or 50 ms); multi-instrument, if the "
+            "instrument is right too (with offsets, as MT3 defines it). Leakage: the share of notes rightly found that "
+            "went to another instrument. True notes are those that begin inside the excerpt. basic-pitch does not "
+            "distinguish instruments. Instruments given: `--instruments` with those that sound in the item. Ceilings: "
+            "the true notes through MT3's tokens, or through the grid of frames, and back."
             + (f" Thresholds: onset {picked.onset:g}, frame {picked.frame:g}." if picked else "")
             + "\n\nAll notes of a set together:\n\n" + format_table(together, digits=3)
             + "\n\nMean and median over the items of a set:\n\n" + format_table(each, digits=3)
-            + "\n\ninstsep by instrument, all notes of a set together; mean and median over the items in which it plays; missed: true notes not found, "
-            "false: notes found where there is none of this instrument:\n\n" + format_table(instruments, digits=3)
-            + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's from its first run on the files:\n\n" + format_table(cost, digits=3) + "\n")
-    about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__, processor=processor(),
-                 thresholds=vars(picked) if picked else None, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT, pooled=together, items_mean_median=each,
+            + "\n\ninstsep by instrument, all notes of a set together; mean and median over the items in which it "
+            "plays; missed: true notes not found, false: notes found where there is none of this instrument:\n\n"
+            + format_table(instruments, digits=3)
+            + f"\n\nProcessor seconds for a second of sound, on one thread of {processor()}, basic-pitch's from its "
+              "first run on the files:\n\n" + format_table(cost, digits=3) + "\n")
+    about = dict(model=args.model, separator=args.separator, count=args.count, torch=torch.__version__,
+                 processor=processor(),
+                 thresholds=vars(picked) if picked else None, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
+                 pooled=together, items_mean_median=each,
                  by_instrument=instruments, cost=cost)
-    single = [{key: a[key] for key in ("set", "item", "kind", "system")} | {key: round(a["scores"][key], 4) for key in SHORT}
+    single = [{key: a[key] for key in ("set", "item", "kind", "system")}
+              | {key: round(a["scores"][key], 4) for key in SHORT}
               for a in answers if "ceiling" not in a["system"]]
     write_results(out / f"transcription_{name}", text, dict(about, items=single))
 

@@ -38,8 +38,10 @@ def main():
             with np.errstate(invalid="ignore"):
                 scores[cents] += si_sdr_improvement(estimate, moved, np.broadcast_to(mixture, moved.shape)).tolist()
     for cents, row in scores.items(): print(f"{cents:4d} cents: {np.nanmean(row):+.2f} dB")
-    log = dict(command=f"python benchmarks/tuning.py --model FOLDER --name {args.name}", network=separator.config.network,
-               improvement={cents: [round(x, 3) if np.isfinite(x) else None for x in row] for cents, row in scores.items()})
+    log = dict(command=f"python benchmarks/tuning.py --model FOLDER --name {args.name}",
+               network=separator.config.network,
+               improvement={cents: [round(x, 3) if np.isfinite(x) else None for x in row]
+                            for cents, row in scores.items()})
     write_json(LOGS / f"tuning_{args.name}.json", log, indent=None)
 
 

@@ -35,7 +35,8 @@ class Scale:
     ) -> np.ndarray:             # cents above MIDI's key 0 at A = 440 Hz
         "The step that lies nearest to each key, the lower of two as near: so a score has its contour in any scale."
         times = math.ceil(13000 / self.period)
-        steps = np.sort((np.arange(-times, times + 1)[:, None] * self.period + np.array(self.cents)).ravel())  # (steps,)
+        # (steps,)
+        steps = np.sort((np.arange(-times, times + 1)[:, None] * self.period + np.array(self.cents)).ravel())
         asked = 100.0 * (np.asarray(pitches) - tonic)
         above = np.searchsorted(steps, asked).clip(1, len(steps) - 1)
         lower, upper = steps[above - 1], steps[above]
@@ -50,8 +51,10 @@ SCALES = {scale.name: scale for scale in (
     Scale("nineteen equal", tuple(1200 * step / 19 for step in range(19))),
     Scale("just intonation", _ratios(1, 16/15, 9/8, 6/5, 5/4, 4/3, 45/32, 3/2, 8/5, 5/3, 9/5, 15/8), source="5-limit"),
     Scale("Pythagorean", tuple(sorted(1200 * math.log2(1.5) * fifth % 1200 for fifth in range(-3, 9)))),
-    Scale("quarter-comma meantone", tuple(sorted(300 * math.log2(5) * fifth % 1200 for fifth in range(-3, 9))), source="Aaron 1523"),
-    Scale("Werckmeister III", (0, 90.225, 192.18, 294.135, 390.225, 498.045, 588.27, 696.09, 792.18, 888.27, 996.09, 1092.18),
+    Scale("quarter-comma meantone", tuple(sorted(300 * math.log2(5) * fifth % 1200 for fifth in range(-3, 9))),
+          source="Aaron 1523"),
+    Scale("Werckmeister III", (0, 90.225, 192.18, 294.135, 390.225, 498.045, 588.27, 696.09, 792.18, 888.27, 996.09,
+                               1092.18),
           source="Werckmeister 1691"),
     Scale("Rast", (0, 200, 350, 500, 700, 900, 1050), source="in 24 equal steps; Marcus 1993"),
     Scale("Bayati", (0, 150, 300, 500, 700, 800, 1000), source="in 24 equal steps; Marcus 1993"),
@@ -125,7 +128,8 @@ def _step_cents(line: str, path: str | Path) -> float:
             above, _, below = word.partition("/")
             cents = 1200 * (math.log2(int(above)) - math.log2(int(below or 1)))
     except (ValueError, OverflowError): cents = math.nan
-    if not abs(cents) < 1e5: raise InstsepError(f"{path}: {line[:40]!r} is no step; give cents (701.955) or a ratio (3/2)")
+    if not abs(cents) < 1e5:
+        raise InstsepError(f"{path}: {line[:40]!r} is no step; give cents (701.955) or a ratio (3/2)")
     return cents
 
 # %% ../nbs/06_ethics.ipynb #cd5b22ac
@@ -134,13 +138,17 @@ def read_scl(
 ) -> Scale:
     "A scale. `InstsepError` for what is none."
     lines = _scala_lines(path)
-    if len(lines) < 2: raise InstsepError(f"{path}: no Scala scale; it has a line that describes it, the number of steps, and the steps")
+    if len(lines) < 2:
+        raise InstsepError(f"{path}: no Scala scale; it has a line that describes it, the number of steps, and the "
+                           "steps")
     name, count, *rest = lines
     if not _first(count).isdecimal() or len(_first(count)) > 4 or int(_first(count)) < 1:
         raise InstsepError(f"{path}: the second line is how many steps there are, 1 to 9999, not {count[:40]!r}")
     steps = [_step_cents(line, path) for line in rest[:int(_first(count))]]
-    if len(steps) < int(_first(count)): raise InstsepError(f"{path}: has {len(steps)} steps of {_first(count)}; the file is cut off")
-    if not 1 <= steps[-1] <= 12000: raise InstsepError(f"{path}: repeats after {steps[-1]:g} cents; that has to be 1 to 12000")
+    if len(steps) < int(_first(count)):
+        raise InstsepError(f"{path}: has {len(steps)} steps of {_first(count)}; the file is cut off")
+    if not 1 <= steps[-1] <= 12000:
+        raise InstsepError(f"{path}: repeats after {steps[-1]:g} cents; that has to be 1 to 12000")
     return Scale(name or Path(path).stem, (0.0, *steps[:-1]), steps[-1], str(Path(path).name))
 
 # %% ../nbs/06_ethics.ipynb #fc45edfb
@@ -166,7 +174,8 @@ class Keyboard:
             step = self.steps[entry]
             return math.nan if step is None else times * place(self.octave or len(scale.cents)) + place(step)
         known = of(self.reference)
-        if math.isnan(known): raise InstsepError(f"keyboard map: key {self.reference}, which has the frequency, plays no step")
+        if math.isnan(known):
+            raise InstsepError(f"keyboard map: key {self.reference}, which has the frequency, plays no step")
         sounding = [of(key) - known if self.first <= key <= self.last else math.nan for key in range(128)]
         return np.array(sounding) + 6900 + 1200 * math.log2(self.hz / 440)
 
@@ -181,14 +190,17 @@ def read_kbm(
         if not word.lstrip("-").isdecimal() or len(word) > 6 or not low <= int(word) <= high:
             raise InstsepError(f"{path}: {what} is {word[:20]!r}; it has to be a number from {low} to {high}")
         return int(word)
-    size, first, last = number(0, "the size of the map", 0, 1024), number(1, "the first key", 0, 127), number(2, "the last key", 0, 127)
+    size, first, last = (number(0, "the size of the map", 0, 1024), number(1, "the first key", 0, 127),
+                         number(2, "the last key", 0, 127))
     middle, reference = number(3, "the middle key", 0, 127), number(4, "the reference key", 0, 127)
     try: hz = float(lines[5])
     except (IndexError, ValueError): hz = math.nan
     if not 1 <= hz <= 100_000: raise InstsepError(f"{path}: the reference frequency has to be from 1 to 100000 Hz")
     octave = number(6, "the octave's step", 0, 9999) if len(lines) > 6 else 0
-    entries = lines[7:7 + size] + ["x"] * max(0, 7 + size - max(len(lines), 7))  # entries left out at the end are silent
-    steps = tuple(None if word.lower() == "x" else number(7 + at, f"entry {at + 1}", -9999, 9999) for at, word in enumerate(entries))
+    # entries left out at the end are silent
+    entries = lines[7:7 + size] + ["x"] * max(0, 7 + size - max(len(lines), 7))
+    steps = tuple(None if word.lower() == "x" else number(7 + at, f"entry {at + 1}", -9999, 9999)
+                  for at, word in enumerate(entries))
     return Keyboard(middle, reference, hz, steps, octave, first, last)
 
 # %% ../nbs/06_ethics.ipynb #0130b9bc
@@ -229,7 +241,8 @@ def _clashes(
     others: np.ndarray,  # MIDI numbers of the notes that sound at the same time
 ) -> np.ndarray:         # bool (PARTIALS,)
     "Which partials of a note have one of another note within 60 cents, so that a peak there may not be its own."
-    mine = 12 * np.log2(np.arange(1, PARTIALS + 1))[:, None]                                        # (partials, 1) semitones
+    # (partials, 1) semitones
+    mine = 12 * np.log2(np.arange(1, PARTIALS + 1))[:, None]
     theirs = (others[:, None] - pitch + 12 * np.log2(np.arange(1, 4 * PARTIALS))).ravel()           # (their partials,)
     return (np.abs(mine - theirs) < 0.6).any(1)
 
@@ -244,9 +257,11 @@ def _vote(
     weight = (level - level.max() + 45) / 45 / np.sqrt(partial) * np.where(clashes[partial.astype(int) - 1], 0.25, 1)
     grid = np.arange(-REACH, REACH + 1.0)                                                           # (places,)
     votes = weight[:, None] * np.exp(-0.5 * ((grid - cents[:, None]) / np.maximum(width, 6)[:, None]) ** 2)
-    each = [partial == number for number in np.unique(partial)]                                     # a partial votes once
+    # a partial votes once
+    each = [partial == number for number in np.unique(partial)]
     total, cast = sum(votes[mine].max(0) for mine in each), sum(weight[mine].max() for mine in each)
-    total *= 1 - 0.9 * np.maximum(np.abs(grid) - 45, 0) / (REACH - 45)                              # another key's business
+    # another key's business
+    total *= 1 - 0.9 * np.maximum(np.abs(grid) - 45, 0) / (REACH - 45)
     near = np.abs(cents - grid[total.argmax()]) < np.maximum(12, 2 * width)
     share = weight / width ** 2 * near
     return float((share * cents).sum() / share.sum()), float(total.max() / max(cast, 1e-9))
@@ -256,7 +271,8 @@ def measure_cents(
     audio,                       # a file, or a waveform (samples,) or (channels, samples)
     notes: Sequence[Note],       # what is played in it
     sample_rate: int | None = None,  # Hz, of a waveform
-) -> tuple[np.ndarray, np.ndarray]:  # (notes,) cents above the written key, NaN where nothing is there to be measured; (notes,) how sure, 0 to 1
+# (notes,) cents above the written key, NaN where nothing is there to be measured; (notes,) how sure, 0 to 1
+) -> tuple[np.ndarray, np.ndarray]:
     "How far above its key each note sounds, from the sound. A recording of any length is read block by block."
     from instsep.sound.audio import mono_blocks
     blocks, _ = mono_blocks(audio, sample_rate, RATE_HZ)
@@ -269,7 +285,8 @@ def measure_cents(
     def measure(index: int, sound: np.ndarray) -> None:
         begin, end = spans[index]
         if drum[index] or len(sound) < 0.03 * RATE_HZ or not np.abs(sound).max() > 1e-6: return
-        both = np.minimum(offset, end) - np.maximum(onset, begin)                   # (notes,) samples in which both sound
+        # (notes,) samples in which both sound
+        both = np.minimum(offset, end) - np.maximum(onset, begin)
         others = np.unique(pitch[(both > 0.3 * (end - begin)) & ~drum & (pitch != pitch[index])])
         cents[index], sure[index] = _vote(_peaks(sound, pitch[index]), _clashes(pitch[index], others))
     waiting, kept, start = list(np.argsort(spans[:, 0], kind="stable")), np.zeros(0, np.float32), 0
@@ -310,7 +327,8 @@ class Tuning:
         return abs(1200 * math.log2(self.a4 / 440)) <= MAY_BE_OFF and self.furthest <= MAY_BE_OFF
 
     def __str__(self):
-        between = f"; scale steps lie up to {self.furthest:.0f} cents between the keys" if self.furthest > MAY_BE_OFF else ""
+        between = (f"; scale steps lie up to {self.furthest:.0f} cents between the keys" if self.furthest > MAY_BE_OFF
+                   else "")
         return f"A4 = {self.a4:.0f} Hz{between}"
 
 # %% ../nbs/06_ethics.ipynb #c091ef4e
@@ -341,7 +359,8 @@ def estimate_tuning(
         mine = pitch % 12 == step
         if mine.sum() >= max(least, 0.03 * len(pitch)):
             middle = _middle(cents[mine], weight[mine])
-            if (np.abs((cents[mine] - middle + 50) % 100 - 50) < 12).mean() >= agree: steps[step] = (middle - moved + 50) % 100 - 50
+            if (np.abs((cents[mine] - middle + 50) % 100 - 50) < 12).mean() >= agree:
+                steps[step] = (middle - moved + 50) % 100 - 50
     return Tuning(440 * 2 ** (moved / 1200), steps, len(pitch))
 
 # %% ../nbs/06_ethics.ipynb #a3b68ae8
@@ -350,7 +369,8 @@ def with_cents(
     cents: np.ndarray,      # (notes,), as `measure_cents` finds them
     sure: np.ndarray,       # (notes,)
 ) -> Transcription:
-    "The notes with their cents, doubles left out; one that could not be measured has those of its step, or of the whole."
+    """The notes with their cents, doubles left out; one that could not be measured has those of its step, or of the
+    whole."""
     good, pitch = np.isfinite(cents) & (sure > 0.5), np.array([note.pitch for note in transcription], int)
     filled = np.where(good, cents, 0.0)
     for index in np.flatnonzero(~good):
@@ -380,14 +400,16 @@ def _same_tone(one: Note, other: Note, cents: float, other_cents: float) -> bool
         abs(100 * (one.pitch - other.pitch) + cents - other_cents) < 20
 
 # %% ../nbs/06_ethics.ipynb #e82f47dd
-WHEEL_CENTS = 200  # what a MIDI file's pitch wheel moves at its end: two semitones, General MIDI's default, also written into the file
+# what a MIDI file's pitch wheel moves at its end: two semitones, General MIDI's default, also written into the file
+WHEEL_CENTS = 200
 
 def _give_midi_channels(
     notes: list[Note],     # of one program, by onset
     bends: list[int],
     there_are: int,
 ) -> list[tuple[int, int | None]]:  # of each note: a channel from 0, and where its wheel is turned to; None: it stays
-    "A channel for each note on which nothing else sounds, or only what is bent alike: the one that has been silent for longest."
+    """A channel for each note on which nothing else sounds, or only what is bent alike: the one that has been silent
+    for longest."""
     given, until, bent = [], [0.0] * there_are, [None] * there_are
     for note, bend in zip(notes, bends):
         alike = [k for k in range(there_are) if bent[k] == bend]
@@ -401,7 +423,8 @@ def _give_midi_channels(
     return given
 
 def _share_channels(wanted: list[int], there_are: int) -> list[list[int]]:
-    "Which channels each instrument has: as many as it wants, or a fair share; the same only where instruments outnumber channels."
+    """Which channels each instrument has: as many as it wants, or a fair share; the same only where instruments
+    outnumber channels."""
     given = [max(1, want) for want in wanted]
     while sum(given) > there_are and max(given) > 1: given[given.index(max(given))] -= 1
     ends = np.cumsum(given).tolist()
@@ -421,13 +444,16 @@ def _bent_track(
     for note, bend, (own, turn) in zip(notes, bends, _give_midi_channels(notes, bends, len(channels))):
         start, channel = round(note.onset / tick), channels[own]
         end = max(round(note.offset / tick), start + 1)
-        if turn is not None and not is_drum: events.append((start, 1, mido.Message("pitchwheel", channel=channel, pitch=turn)))
+        if turn is not None and not is_drum:
+            events.append((start, 1, mido.Message("pitchwheel", channel=channel, pitch=turn)))
         events.append((start, 2, mido.Message("note_on", channel=channel, note=note.pitch, velocity=note.velocity)))
         events.append((end, 0, mido.Message("note_off", channel=channel, note=note.pitch, velocity=0)))
     track = mido.MidiTrack([mido.MetaMessage("track_name", name=name.encode("latin-1", "replace").decode("latin-1"))])
     for channel in sorted({message.channel for _, _, message in events}):
-        for control, value in () if is_drum else ((101, 0), (100, 0), (6, WHEEL_CENTS // 100), (38, 0), (101, 127), (100, 127)):
-            track.append(mido.Message("control_change", channel=channel, control=control, value=value))  # the wheel's range
+        for control, value in () if is_drum else ((101, 0), (100, 0), (6, WHEEL_CENTS // 100), (38, 0), (101, 127),
+                                                  (100, 127)):
+            # the wheel's range
+            track.append(mido.Message("control_change", channel=channel, control=control, value=value))
         track.append(mido.Message("program_change", channel=channel, program=notes[0].program))
     now = 0
     for at, _, message in sorted(events, key=lambda event: event[:2]):
@@ -441,11 +467,13 @@ def write_bent_midi(
     *,
     quarters_per_minute: float = 120,
 ) -> None:
-    "A MIDI file with a track for each instrument, each note bent to where it sounds: notes that sound at once have channels of their own."
+    """A MIDI file with a track for each instrument, each note bent to where it sounds: notes that sound at once have
+    channels of their own."""
     import mido
     if not notes: raise InstsepError(f"{path}: no notes to write")
     if notes.cents is None: raise InstsepError(f"{path}: nobody has measured these notes' cents")
-    bend_of = {(note.program, note.is_drum, note.pitch, note.onset): min(max(round(cents * 8192 / WHEEL_CENTS), -8192), 8191)
+    bend_of = {(note.program, note.is_drum, note.pitch, note.onset): min(max(round(cents * 8192 / WHEEL_CENTS), -8192),
+                                                                         8191)
                for note, cents in zip(notes, notes.cents)}
     groups = {}
     for note in without_overlaps(notes): groups.setdefault((note.program, note.is_drum), []).append(note)

@@ -137,13 +137,15 @@ def _page_part(name: str) -> str:
     return (files("instsep.evaluation") / name).read_text(encoding="utf-8")
 
 def _page(data: str, sounds: list[tuple[str, str]], kind: str) -> str:
-    "The template with its style, script and data; the page's policy names the two by their hashes, so that no other script runs."
+    """The template with its style, script and data; the page's policy names the two by their hashes, so that no
+    other script runs."""
     import jinja2
     def hashed(content): return f"sha256-{_text(hashlib.sha256(content.encode()).digest())}"
     style, script = ("\n" + _page_part(name) for name in ("page.css", "page.js"))
     settings = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return settings.from_string(_page_part("page.html.j2")).render(
-        data=data, sounds=sounds, kind=kind, style=style, script=script, style_hash=hashed(style), script_hash=hashed(script))
+        data=data, sounds=sounds, kind=kind, style=style, script=script, style_hash=hashed(style),
+        script_hash=hashed(script))
 
 # %% ../../nbs/reference/evaluation/page.ipynb #b4a2ac0a
 def write_evaluation_page(
@@ -189,7 +191,8 @@ def _evaluated_item(pair: Pair, evaluation: Evaluation, granularity) -> PageItem
     tables = {f"{pair.item}: stems (dB)": [{title: row[key] for key, title in names.items()} for row in rows],
               f"{pair.item}: notes by instrument and class": count_errors(errors) if errors else []}
     if not pair.midi: return PageItem(pair.item, tracks, tables=tables)
-    reference, estimate = (read_midi(path, sustain=evaluation.sustain, log=lambda line: None) for path in pair.midi)  # said already
+    # said already
+    reference, estimate = (read_midi(path, sustain=evaluation.sustain, log=lambda line: None) for path in pair.midi)
     return PageItem(pair.item, tracks, estimate, reference, tables)
 
 def _sum_of(paths: Iterable[Path]) -> tuple[np.ndarray, int]:

@@ -31,10 +31,12 @@ def _separates(letter: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     "A name as words: neither case nor separators matter."
-    text = re.sub("[\ufe00-\ufe0f\u200c\u200d]", "", unicodedata.normalize("NFC", text)).casefold()  # says how to draw the one before
+    # says how to draw the one before
+    text = re.sub("[\ufe00-\ufe0f\u200c\u200d]", "", unicodedata.normalize("NFC", text)).casefold()
     return tuple("".join(" " if _separates(letter) else letter for letter in text).split()) or (text,)
 
-_SPELLINGS = _words, lambda text: (unicodedata.normalize("NFC", text).casefold(),), lambda text: (unicodedata.normalize("NFC", text),), lambda text: (text,)
+_SPELLINGS = _words, lambda text: (unicodedata.normalize("NFC", text).casefold(),
+                                   ), lambda text: (unicodedata.normalize("NFC", text),), lambda text: (text,)
 
 class _Speller:
     "Makes words of paths, so strictly that no two names in one folder become one: `Song` and `song`, `C` and `C#`."
@@ -43,7 +45,8 @@ class _Speller:
         for number, paths in enumerate(folders):
             for path in paths:
                 parts = path.split("/")
-                for depth, part in enumerate(parts): names.setdefault((number, *parts[:depth], _words(part)), set()).add(part)
+                for depth, part in enumerate(parts):
+                    names.setdefault((number, *parts[:depth], _words(part)), set()).add(part)
         for (_, *parents, words), alike in names.items():
             level = next(k for k, spelled in enumerate(_SPELLINGS) if len(set(map(spelled, alike))) == len(alike))
             loose = sum(map(_words, parents), ()) + words
@@ -58,8 +61,10 @@ class _Speller:
 
 def _find(folder: str | Path, suffixes: set[str]) -> dict[Path, str]:  # path -> inside of the folder, without suffix
     "The files below a folder that end in this way, hidden ones left out."
-    inner = {path: path.relative_to(folder) for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in suffixes and path.is_file()}
-    return {path: inside.with_suffix("").as_posix() for path, inside in inner.items() if not any(part.startswith(".") for part in inside.parts)}
+    inner = {path: path.relative_to(folder) for path in sorted(Path(folder).rglob("*"))
+             if path.suffix.lower() in suffixes and path.is_file()}
+    return {path: inside.with_suffix("").as_posix() for path, inside in inner.items()
+            if not any(part.startswith(".") for part in inside.parts)}
 
 def _files(files: dict[Path, str], spell: _Speller, notices: list[str]) -> dict[tuple[str, ...], Path]:
     "Files by the words of their path; the first of two that are alike."
@@ -96,17 +101,20 @@ def match_folders(
     for folder in (reference, estimate):
         if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder")
     pairs, notices, folders = {}, [], (Path(reference), Path(estimate))
-    found = {kind: [_find(folder, suffixes) for folder in folders] for kind, suffixes in dict(audio=SUFFIXES, midi=MIDI).items()}
+    found = {kind: [_find(folder, suffixes) for folder in folders]
+             for kind, suffixes in dict(audio=SUFFIXES, midi=MIDI).items()}
     spell = _Speller([*side[0].values(), *side[1].values()] for side in zip(*found.values()))
     for kind, take in dict(audio=_take_stem, midi=_take_midi).items():
         ours, theirs = (_files(side, spell, notices) for side in found[kind])
         if kind == "midi": ours, theirs = _without_notes(ours), _without_notes(theirs)
-        if not set(ours) & set(theirs): ours, theirs = (_without_track(side, folder, spell) for side, folder in zip((ours, theirs), folders))
+        if not set(ours) & set(theirs):
+            ours, theirs = (_without_track(side, folder, spell) for side, folder in zip((ours, theirs), folders))
         if len(ours) == len(theirs) == 1 and kind == "midi": theirs = dict(zip(ours, theirs.values()))
         take(pairs, notices, ours, theirs, *folders, spell)
     pairs = [pair for pair in pairs.values() if pair.estimates or pair.midi]
     for pair in [pair for pair in pairs if pair.midi and [other.item for other in pairs].count(pair.item) > 1]:
-        pair.item = pair.midi[0].relative_to(reference).with_suffix("").as_posix()  # songs of one name in several folders
+        # songs of one name in several folders
+        pair.item = pair.midi[0].relative_to(reference).with_suffix("").as_posix()
     if pairs: return sorted(pairs, key=lambda pair: pair.item), notices
     raise InstsepError(f"{reference} and {estimate}: no stem and no MIDI file of the one has a partner of the same "
                        "name in the other; name them alike, such as song/piano.wav in both")

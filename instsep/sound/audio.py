@@ -53,7 +53,8 @@ class _SoundfileSource:
         if self.stops_early or self.frames >= MANY_FRAMES: self.frames = None
 
     def read(self, count: int) -> np.ndarray: # (frames, channels)
-        wanted = count if self.frames is None else min(count, self.frames - self.position)  # no further, to see what follows
+        # no further, to see what follows
+        wanted = count if self.frames is None else min(count, self.frames - self.position)
         try: block = self.file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error: raise self._cut_short() from error
         self.position += len(block)
@@ -70,8 +71,9 @@ class _SoundfileSource:
     def _check_end(self) -> None:
         "Say what was not read."
         if self.file.format == "FLAC" and not only_tags(self.view, place := self.view.tell()):
-            raise InstsepError(f"{self.path}: its header says {self.position / self.rate:.2f} s, but {self.view.size - place} bytes more "
-                               "follow, which would be lost; repair it (ffmpeg -i FILE repaired.wav)")
+            raise InstsepError(f"{self.path}: its header says {self.position / self.rate:.2f} s, but "
+                               f"{self.view.size - place} bytes more follow, which would be lost; repair it (ffmpeg -i "
+                               "FILE repaired.wav)")
         if self.file.format == "OGG" and not ogg_is_ended(self.view):
             warn_user(f"{self.path}: has no end, as if cut short or taken from a stream; read as far as it goes, "
                       f"{self.position / self.rate:.2f} s")
@@ -121,16 +123,19 @@ class _FfmpegSource:
         promised, tracks = _probe(self.place)
         seconds, lines = self.position / self.rate, self._complaints()
         if promised and seconds < promised - max(0.25, 0.01 * promised):
-            raise InstsepError(f"{self.path}: is damaged or cut short, {seconds:.2f} of its {promised:.2f} s can be read; get it "
-                               "again, or keep what is there (ffmpeg -i FILE rest.wav)")
-        if lines: warn_user(f"{self.path}: is damaged, some of it may be missing (ffmpeg: {lines[-1]}); {seconds:.2f} s were read")
+            raise InstsepError(f"{self.path}: is damaged or cut short, {seconds:.2f} of its {promised:.2f} s can be "
+                               "read; get it again, or keep what is there (ffmpeg -i FILE rest.wav)")
+        if lines:
+            warn_user(f"{self.path}: is damaged, some of it may be missing (ffmpeg: {lines[-1]}); {seconds:.2f} s were "
+                      "read")
         if tracks > 1: warn_user(f"{self.path}: has {tracks} audio tracks; the first was read, the others not")
 
     def _complaints(self) -> list[str]:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").replace(self.place, str(self.path)).strip().splitlines()
         lines = [re.sub(r"^\[.*? @ 0x\w+\] ", "", line) for line in lines]
-        return [line for line in lines if "monotonically increasing dts" not in line and "Last message repeated" not in line]
+        return [line for line in lines if "monotonically increasing dts" not in line
+                and "Last message repeated" not in line]
 
     def _refused(self) -> InstsepError:
         self.process.wait()
@@ -151,7 +156,8 @@ class _FfmpegSource:
         self.process.wait()
         self.errors.close()
 
-HONEST = "mov", "matroska", "asf", "avi", "ape", "wv", "tta", "caf", "w64", "wav", "aiff", "flv", "dsf"  # formats that know a length
+# formats that know a length
+HONEST = "mov", "matroska", "asf", "avi", "ape", "wv", "tta", "caf", "w64", "wav", "aiff", "flv", "dsf"
 
 def _probe(place: str) -> tuple[float | None, int]: # seconds, None if that is not known; number of audio tracks
     "What a header promises."
@@ -190,8 +196,9 @@ class _ChainedSource:
         self.number += 1
         self.source = _open_part(self.path, self.parts[self.number])
         if (self.source.rate, self.source.channels) == (self.rate, self.channels): return
-        raise InstsepError(f"{self.path}: is {len(self.parts)} recordings joined, of {self.rate} Hz with {self.channels} channels and of "
-                           f"{self.source.rate} Hz with {self.source.channels} (from {self.position / self.rate:.2f} s on); take them apart")
+        raise InstsepError(f"{self.path}: is {len(self.parts)} recordings joined, of {self.rate} Hz with "
+                           f"{self.channels} channels and of {self.source.rate} Hz with {self.source.channels} (from "
+                           f"{self.position / self.rate:.2f} s on); take them apart")
 
     def skip(self, count: int) -> None:
         target = self.position + count
@@ -221,7 +228,8 @@ def _open_part(path: Path, part: tuple[int, int] | None = None) -> "_SoundfileSo
     if source is not None:
         if length and length.promised and length.there > length.promised:
             seconds = (source.frames or 0) / source.rate
-            warn_user(f"{path}: its header says {seconds * length.promised / length.there:.2f} s, but {seconds:.2f} s are there; read to its end")
+            warn_user(f"{path}: its header says {seconds * length.promised / length.there:.2f} s, but {seconds:.2f} s "
+                      "are there; read to its end")
         if not (source.stops_early and shutil.which("ffmpeg")): return source
         source.close()
     if shutil.which("ffmpeg"): return _FfmpegSource(path, part)
@@ -233,8 +241,8 @@ def _checked_length(path: Path, part: tuple[int, int] | None):
     "What the header says of the length; `InstsepError` where less is there."
     with View(path, *(part or ())) as view: length = compare_length(view)
     if length and length.promised and length.there < length.promised - max(1024, length.promised // 10000):
-        raise InstsepError(f"{path}: is cut short, {length.there / length.promised:.1%} of the sound that its header promises is there; get "
-                           "it again, or keep what is there (ffmpeg -i FILE rest.wav)")
+        raise InstsepError(f"{path}: is cut short, {length.there / length.promised:.1%} of the sound that its header "
+                           "promises is there; get it again, or keep what is there (ffmpeg -i FILE rest.wav)")
     return length
 
 # %% ../../nbs/reference/sound/audio.ipynb #8be12f05
@@ -268,12 +276,16 @@ def _is_stream(path: Path) -> bool:
 
 def _copy_stream(path: Path, copy: Path) -> None:
     try:
-        with (open(0, "rb", closefd=False) if str(path) in STDIN else _open_pipe(path)) as source, copy.open("wb") as file:
-            if source.isatty(): raise InstsepError(f"{path}: nothing is piped into the standard input; name a recording")
+        with (open(0, "rb", closefd=False) if str(path) in STDIN
+              else _open_pipe(path)) as source, copy.open("wb") as file:
+            if source.isatty():
+                raise InstsepError(f"{path}: nothing is piped into the standard input; name a recording")
             shutil.copyfileobj(source, file, 1 << 20)
     except OSError as error:
-        if error.errno != errno.ENOSPC: raise InstsepError(f"{path}: cannot be read ({error.strerror or error})") from error
-        raise InstsepError(f"{path}: is too large for the temporary folder {copy.parent.parent}; make room, or set TMPDIR") from error
+        if error.errno != errno.ENOSPC:
+            raise InstsepError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InstsepError(f"{path}: is too large for the temporary folder {copy.parent.parent}; make room, or set "
+                           "TMPDIR") from error
     if not copy.stat().st_size: raise InstsepError(f"{path}: nothing came through the pipe")
 
 def _open_pipe(path: Path):
@@ -367,8 +379,9 @@ class AudioReader:
         source = self.source
         self.source_rate, self.format, self.done = source.rate, source.format, False
         if not RATES[0] <= source.rate <= RATES[1]:
-            raise InstsepError(f"{self.path}: says it has {source.rate} samples a second, and only {RATES[0]} to {RATES[1]} are believed; "
-                               "give its header the right rate (ffmpeg -i FILE -af asetrate=44100 right.wav)")
+            raise InstsepError(f"{self.path}: says it has {source.rate} samples a second, and only {RATES[0]} to "
+                               f"{RATES[1]} are believed; give its header the right rate (ffmpeg -i FILE -af "
+                               "asetrate=44100 right.wav)")
         if source.frames == 0: raise InstsepError(f"{self.path}: holds no audio (0 frames)")
         if source.channels > 2 and not (mono or downmix):
             raise InstsepError(f"{self.path}: has {source.channels} channels; mono and stereo are taken as they are, "
@@ -450,8 +463,9 @@ def _check_memory(reader: AudioReader, seconds: float | None) -> None:
     "`InstsepError` for a file that is small and says it is endless: a FLAC of silence may be."
     wanted = (reader.frames or 0) * reader.channels * 4
     if wanted > max(TOO_MUCH, TIMES * reader.source.path.stat().st_size) and seconds is None:
-        raise InstsepError(f"{reader.path}: would take {wanted / 2 ** 30:.0f} GB of memory, though it has {reader.source.path.stat().st_size / 1e6:.1f} MB; "
-                           "read it with AudioReader, in blocks, or some seconds of it")
+        raise InstsepError(f"{reader.path}: would take {wanted / 2 ** 30:.0f} GB of memory, though it has "
+                           f"{reader.source.path.stat().st_size / 1e6:.1f} MB; read it with AudioReader, in blocks, or "
+                           "some seconds of it")
 
 # %% ../../nbs/reference/sound/audio.ipynb #51905186
 @dataclass(frozen=True)

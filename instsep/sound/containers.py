@@ -62,7 +62,8 @@ class View(io.RawIOBase):
 # %% ../../nbs/reference/sound/containers.ipynb #b2985258
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 INITIAL = re.escape(bytes(byte for byte in range(256) if byte & 8))  # flags of a WavPack block that begins a frame
-BEGINNINGS = [(literal, lead, re.compile(pattern, re.DOTALL)) for literal, lead, pattern in [  # lead: bytes before the literal
+# lead: bytes before the literal
+BEGINNINGS = [(literal, lead, re.compile(pattern, re.DOTALL)) for literal, lead, pattern in [
     *((name, 0, name + rb".{4}WAVE") for name in (b"RIFF", b"RIFX", b"RF64", b"BW64")),
     (b"FORM", 0, rb"FORM.{4}AIF[FC]"),
     (b"fLaC", 0, rb"fLaC[\x00\x80]\x00\x00\x22"),
@@ -74,7 +75,8 @@ BEGINNINGS = [(literal, lead, re.compile(pattern, re.DOTALL)) for literal, lead,
     (b"TTA1", 0, rb"TTA1[\x01-\x03]\x00.\x00"),
     (b"MAC ", 0, rb"MAC .\x0f.{2}"),
     (b"\x1a\x45\xdf\xa3", 0, rb"\x1a\x45\xdf\xa3.{1,40}(matroska|webm)"),
-    *((name, 0, re.escape(name)) for name in (W64, bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))),  # the last: Windows Media
+    # the last: Windows Media
+    *((name, 0, re.escape(name)) for name in (W64, bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))),
 ]]
 
 def find_parts(
@@ -161,7 +163,8 @@ def compare_length(
 
 def _compare(view: View, layout: Layout, begin: int, place: int, promised: int) -> Length:
     "`begin`: of the sound; `place`: of the field that says how long it is."
-    there, least = max(view.size - begin, 0), 8 if layout.sound == b"SSND" else 0  # which has eight bytes that are no sound
+    # which has eight bytes that are no sound
+    there, least = max(view.size - begin, 0), 8 if layout.sound == b"SSND" else 0
     if promised <= least and _is_written(view, layout, begin): return Length(promised, promised, {})
     unknown = promised <= least or promised > there and promised >= NOBODY_KNEW
     if not unknown and promised < there:
@@ -215,6 +218,8 @@ def mp3_is_counted(view: View) -> bool:
 
 # %% ../../nbs/reference/sound/containers.ipynb #77e2d9a4
 SUFFIXES = {f".{name}" for name in (
-    "wav wave bwf rf64 w64 flac ogg oga ogv opus spx mp3 mp2 mp1 mpa mpga m2a aiff aif aifc au snd caf voc avr ircam sph nist paf "  # by soundfile, most
-    "m4a m4b m4r m4v mp4 mov 3gp 3g2 aac adts loas mka mkv webm weba wma wmv asf avi flv f4a f4v ts mts m2ts vob mpg mpeg mxf "
-    "wv ape tta tak mpc shn ofr ac3 ec3 eac3 dts mlp thd truehd amr awb ra rm rmvb dsf dff gsm nut oma aa3 adx xwma").split()}
+    # by soundfile, most
+    "wav wave bwf rf64 w64 flac ogg oga ogv opus spx mp3 mp2 mp1 mpa mpga m2a aiff aif aifc au snd caf voc avr ircam "
+    "sph nist paf m4a m4b m4r m4v mp4 mov 3gp 3g2 aac adts loas mka mkv webm weba wma wmv asf avi flv f4a f4v ts mts "
+    "m2ts vob mpg mpeg mxf wv ape tta tak mpc shn ofr ac3 ec3 eac3 dts mlp thd truehd amr awb ra rm rmvb dsf dff gsm "
+    "nut oma aa3 adx xwma").split()}

@@ -57,7 +57,8 @@ class NoteBank:
     def __len__(self): return len(self.table["pitch"])
 
     def __repr__(self):
-        return f"NoteBank({len(self)} notes of {len(self._rows)} instances, {self.sample_rate} Hz, {self.samples.nbytes/1e6:.1f} MB)"
+        return (f"NoteBank({len(self)} notes of {len(self._rows)} instances, {self.sample_rate} Hz, "
+                f"{self.samples.nbytes/1e6:.1f} MB)")
 
     def of(self, instrument: str) -> list[str]:
         "Names of the instances of `instrument` in this bank."
@@ -73,7 +74,8 @@ class NoteBank:
         samples = np.concatenate([np.round(n.wave / s).astype(np.int16) for n, s in zip(notes, scale)])
         length = np.array([len(n.wave) for n in notes], np.int64)
         table = dict(
-            pitch=np.array([n.pitch for n in notes], np.float32), velocity=np.array([n.velocity for n in notes], np.int16),
+            pitch=np.array([n.pitch for n in notes], np.float32),
+            velocity=np.array([n.velocity for n in notes], np.int16),
             scale=scale, release=np.array([n.release for n in notes], np.float32),
             start=np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int64), length=length,
             instrument=np.array([instruments.index(n.instrument) for n in notes], np.int16),
@@ -83,7 +85,8 @@ class NoteBank:
     def notes(self) -> list[RecordedNote]:
         "The recordings one by one, for merging, inspecting or altering."
         t = self.table
-        return [RecordedNote(self.instruments[t["instrument"][i]], self.instances[t["instance"][i]], float(t["pitch"][i]),
+        return [RecordedNote(self.instruments[t["instrument"][i]], self.instances[t["instance"][i]],
+                             float(t["pitch"][i]),
                              int(t["velocity"][i]), self.wave(i), float(t["release"][i])) for i in range(len(self))]
 
     def wave(self, row: int) -> np.ndarray:
@@ -93,7 +96,8 @@ class NoteBank:
 
     def __add__(self, other: "NoteBank") -> "NoteBank":
         if self.sample_rate != other.sample_rate:
-            raise InstsepError(f"note bank: cannot join banks of {self.sample_rate} and {other.sample_rate} Hz; build both at one rate")
+            raise InstsepError(f"note bank: cannot join banks of {self.sample_rate} and {other.sample_rate} Hz; build "
+                               "both at one rate")
         return NoteBank.from_notes(self.notes() + other.notes(), self.sample_rate)
 
     def subset(self, keep) -> "NoteBank":
@@ -102,7 +106,8 @@ class NoteBank:
 
     def save(self, path: str | Path):
         "Write the bank as one safetensors file, which needs nothing but numpy and safetensors to read."
-        meta = dict(sample_rate=str(self.sample_rate), instruments=json.dumps(self.instruments), instances=json.dumps(self.instances))
+        meta = dict(sample_rate=str(self.sample_rate), instruments=json.dumps(self.instruments),
+                    instances=json.dumps(self.instances))
         with atomic_path(path) as tmp:
             save_file(dict(samples=self.samples, **self.table), str(tmp), metadata=meta)
             Path(tmp).chmod(0o644)  # safetensors leaves it readable by nobody else
@@ -110,13 +115,16 @@ class NoteBank:
     @classmethod
     def load(cls, path: str | Path) -> "NoteBank":
         "Read what `save` wrote; `InstsepError` when it is not there or is no note bank."
-        if not Path(path).is_file(): raise InstsepError(f"note bank: {path} does not exist; build it with `instsep notebank`")
+        if not Path(path).is_file():
+            raise InstsepError(f"note bank: {path} does not exist; build it with `instsep notebank`")
         try:
             with safe_open(str(path), "numpy") as f:
                 meta, table = f.metadata(), {k: f.get_tensor(k) for k in _FIELDS}
                 samples = f.get_tensor("samples")
-            return cls(int(meta["sample_rate"]), samples, table, json.loads(meta["instruments"]), json.loads(meta["instances"]))
-        except Exception as e: raise InstsepError(f"note bank: {path} cannot be read ({e}); build it again with `instsep notebank`") from e
+            return cls(int(meta["sample_rate"]), samples, table, json.loads(meta["instruments"]),
+                       json.loads(meta["instances"]))
+        except Exception as e:
+            raise InstsepError(f"note bank: {path} cannot be read ({e}); build it again with `instsep notebank`") from e
 
 # %% ../../nbs/reference/sound/notebank.ipynb #bdbaa499
 def _read(wave: np.ndarray, ratio: float, length: int) -> np.ndarray:
@@ -127,7 +135,8 @@ def _read(wave: np.ndarray, ratio: float, length: int) -> np.ndarray:
     before, here, after, later = np.concatenate([wave[:1], wave[:-3]]), wave[:-2], wave[1:-1], wave[2:]
     linear, cubic = 0.5 * (after - before), 0.5 * (3 * (here - after) + later - before)
     square = after - here - linear - cubic
-    position = np.arange(length) * ratio  # float64: in float32 the place would jitter by 1/500 of a sample after a second
+    # float64: in float32 the place would jitter by 1/500 of a sample after a second
+    position = np.arange(length) * ratio
     i = position.astype(np.intp)
     t = (position - i).astype(np.float32)
     out = cubic.take(i)
@@ -141,7 +150,8 @@ def _release_ramp(slope: float, sample_rate: int, floor: float = 60.0, _cache={}
     if key not in _cache:
         if len(_cache) > 256: _cache.clear()
         slope = max(key[0], 10.0)
-        _cache[key] = (10 ** (-slope * np.arange(int(floor / slope * sample_rate)) / sample_rate / 20)).astype(np.float32)
+        _cache[key] = (10 ** (-slope * np.arange(int(floor / slope * sample_rate)) / sample_rate
+                              / 20)).astype(np.float32)
     return _cache[key]
 
 # %% ../../nbs/reference/sound/notebank.ipynb #ab0760a1
@@ -157,12 +167,14 @@ def render(
     gain: np.ndarray | None = None,    # (n,) amplitude a note
     fade: np.ndarray | None = None,    # (n,) dB per second by which a note grows or, below zero, dies away
     release: float = 1.0,          # the bank's release slopes times this
-    align: int = 1,                # onsets and offsets are moved to the nearest multiple of this many samples (FluidSynth's block is 64)
+    # onsets and offsets are moved to the nearest multiple of this many samples (FluidSynth's block is 64)
+    align: int = 1,
 ) -> np.ndarray:                   # (samples,) float32
     "Play `notes` on one instance of the bank: the sum of its recordings, each cut at its offset and released."
     instance = instance or next(iter(bank.of(instrument)), None)
     rows = bank._rows.get((instrument, instance))
-    if rows is None: raise InstsepError(f"note bank: no {instrument} {instance or ''} here; it has {', '.join(bank.instruments)}")
+    if rows is None:
+        raise InstsepError(f"note bank: no {instrument} {instance or ''} here; it has {', '.join(bank.instruments)}")
     rate, table = bank.sample_rate, bank.table
     total = int(np.ceil((seconds if seconds is not None else (notes[:, 1].max() + 1.5 if len(notes) else 0)) * rate))
     out = np.zeros(total, np.float32)
@@ -180,7 +192,8 @@ def render(
         wave = bank.samples[start:start + table["length"][row]]
         tone = wave[:length].astype(np.float32) if abs(ratio - 1) < 1e-5 else _read(wave, ratio, length)
         if len(tone) > held: tone[held:] *= ramp[:len(tone) - held]
-        if fade is not None and fade[j]: tone *= 10 ** (np.float32(fade[j] / 20 / rate) * np.arange(len(tone), dtype=np.float32))
+        if fade is not None and fade[j]:
+            tone *= 10 ** (np.float32(fade[j] / 20 / rate) * np.arange(len(tone), dtype=np.float32))
         tone *= table["scale"][row] * (velocity / float(table["velocity"][row])) ** 2 * (1 if gain is None else gain[j])
         if begin < 0: begin, tone = 0, tone[-begin:]
         out[begin:begin + len(tone)] += tone
@@ -226,7 +239,8 @@ def record_soundfont(
     from instsep.music.notes import Note
     from instsep.sound.soundfont import synthesize
     recorded, rate = [], 44100
-    slot = 64 * int(np.ceil((seconds + 1.0) * rate / 64))  # a multiple of FluidSynth's block, so every note starts in phase
+    # a multiple of FluidSynth's block, so every note starts in phase
+    slot = 64 * int(np.ceil((seconds + 1.0) * rate / 64))
     instances = [(name, program) for name, numbers in programs.items() for program in numbers]
     for name, program in tqdm(instances, desc=Path(soundfont).stem, disable=not progress):
         low, high = (pitches or {}).get(name, (36, 96))
@@ -241,7 +255,8 @@ def record_soundfont(
             release = _measure_release(held, released, rate // 2, rate)
             wave = _trim(held, rate)
             if sample_rate != rate: wave = resample(wave[None], rate, sample_rate)[0]
-            recorded.append(RecordedNote(name, f"{Path(soundfont).stem}/{program:03d}", float(pitch), velocity, wave, release))
+            recorded.append(RecordedNote(name, f"{Path(soundfont).stem}/{program:03d}", float(pitch), velocity, wave,
+                                         release))
     return NoteBank.from_notes(recorded, sample_rate)
 
 # %% ../../nbs/reference/sound/notebank.ipynb #6149ede0
@@ -260,7 +275,8 @@ def pitch_from_name(
     return 12 * (int(octave) + 1) + _STEPS[letter.upper()] + sharp
 
 
-_DYNAMICS = dict(ppp=20, pp=35, p=50, mp=64, mf=80, f=96, ff=112, fff=122, pianissimo=35, piano=50, forte=96, fortissimo=112)
+_DYNAMICS = dict(ppp=20, pp=35, p=50, mp=64, mf=80, f=96, ff=112, fff=122, pianissimo=35, piano=50, forte=96,
+                 fortissimo=112)
 
 
 def velocity_from_name(
@@ -279,7 +295,8 @@ def measure_pitch(
     *,
     within: float = 1.2,  # semitones it may be off
 ) -> float:            # MIDI pitch with cents
-    "Pitch whose first harmonics hold the most of the spectrum, within `within` semitones of `near` (harmonic sum, Noll 1969)."
+    """Pitch whose first harmonics hold the most of the spectrum, within `within` semitones of `near` (harmonic sum,
+    Noll 1969)."""
     part = wave[int(0.03 * rate):int(0.03 * rate) + min(len(wave), rate)]
     size = 1 << 18
     spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), size))
@@ -317,7 +334,8 @@ def _sustain(wave: np.ndarray, rate: int, pitch: float, seconds: float) -> np.nd
     begin, end, fade = int(.3 * len(wave)), int(.75 * len(wave)), int(min(.06 * rate, .1 * len(wave)))
     out, up = wave[:end], (np.linspace(0, 1, fade)).astype(np.float32)
     best = max(1, int((end - fade - begin) / period))
-    piece = wave[end - fade - int(round(best * period)):end]  # ends where `out` ends, one fade longer than whole periods
+    # ends where `out` ends, one fade longer than whole periods
+    piece = wave[end - fade - int(round(best * period)):end]
     while len(out) < seconds * rate:
         out = np.concatenate([out[:-fade], out[-fade:] * (1 - up) + piece[:fade] * up, piece[fade:]])
     return out[:int(seconds * rate)]
@@ -338,7 +356,8 @@ def record_folder(
     "A bank of the recorded single notes in `folder`; files without a pitch in their name are skipped with a line each."
     from instsep.sound.audio import load
     folder = Path(folder)
-    if not folder.is_dir(): raise InstsepError(f"note bank: {folder} is no folder; give one of single notes named like A4.wav")
+    if not folder.is_dir():
+        raise InstsepError(f"note bank: {folder} is no folder; give one of single notes named like A4.wav")
     instance = instance or f"{folder.parent.name}/{folder.name}"
     recorded = []
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -347,12 +366,16 @@ def record_folder(
         try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0] if pitch is not None else None
         except InstsepError as e: wave = None; tqdm.write(str(e))
         if wave is None or np.abs(wave).max() < 1e-4:
-            tqdm.write(f"note bank: {path.name} skipped: {'no pitch in its name' if pitch is None else 'no sound in it'}")
+            tqdm.write(f"note bank: {path.name} skipped: "
+                       f"{'no pitch in its name' if pitch is None else 'no sound in it'}")
             continue
         wave = _trim(wave[find_onset(wave, sample_rate):], sample_rate, floor=-60)
         measured = measure_pitch(wave, sample_rate, pitch)
         wave = _sustain(wave, sample_rate, measured, seconds).copy()
-        wave[-min(len(wave), sample_rate // 20):] *= np.linspace(1, 0, min(len(wave), sample_rate // 20), dtype=np.float32)
-        recorded.append(RecordedNote(instrument, instance, measured, velocity_from_name(path.name), wave, _RELEASE.get(instrument, 400.0)))
-    if not recorded: raise InstsepError(f"note bank: no notes in {folder}; files are named after their pitch, like A4.wav")
+        wave[-min(len(wave), sample_rate // 20):] *= np.linspace(1, 0, min(len(wave), sample_rate // 20),
+                                                                 dtype=np.float32)
+        recorded.append(RecordedNote(instrument, instance, measured, velocity_from_name(path.name), wave,
+                                     _RELEASE.get(instrument, 400.0)))
+    if not recorded:
+        raise InstsepError(f"note bank: no notes in {folder}; files are named after their pitch, like A4.wav")
     return NoteBank.from_notes(recorded, sample_rate)

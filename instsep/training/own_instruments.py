@@ -54,7 +54,8 @@ def _numbers(text: str) -> range:
 
 PROGRAM_RANGES: dict[int, tuple[int, int, int]] = {               # program -> lowest pitch, highest pitch, polyphony
     program: (_numbers(pitches)[0], _numbers(pitches)[-1], int(polyphony))
-    for programs, pitches, polyphony in (entry.split() for entry in _RANGES.replace("\n", "|").split("|") if entry.strip())
+    for programs, pitches, polyphony in (entry.split() for entry in _RANGES.replace("\n", "|").split("|")
+                                         if entry.strip())
     for program in _numbers(programs)}
 
 FAMILIES = {  # those that the registry does not have under the same name
@@ -100,9 +101,12 @@ def find_instrument(
 def _from_other_name(slug: str, programs: tuple[int, ...]) -> Instrument:
     "The instrument of these programs, called by the name that is known; else by the one that was given."
     same, whole = set(programs), tuple(range(programs[0], programs[0] + 8))
-    if programs == whole and GM_FAMILIES[programs[0] // 8] in REGISTRY: return INSTRUMENTS[GM_FAMILIES[programs[0] // 8]]
-    for name, instrument in INSTRUMENTS.items():
-        if set(instrument.programs) == same or 1 < len(same) <= 8 and programs[0] in instrument.programs and set(instrument.programs) < same: return instrument
+    if programs == whole and GM_FAMILIES[programs[0] // 8] in REGISTRY:
+        return INSTRUMENTS[GM_FAMILIES[programs[0] // 8]]
+    for instrument in INSTRUMENTS.values():
+        if set(instrument.programs) == same or 1 < len(same) <= 8 and programs[0] in instrument.programs and set(
+            instrument.programs) < same:
+            return instrument
     for name, family in FAMILIES.items():
         if set(family) == same: return _from_programs(name, family)
     return _from_programs(slug if len(same) > 1 else _slug(PROGRAM_NAMES[programs[0]]), programs)
@@ -150,9 +154,10 @@ def cached_pieces(
     for file in files:
         if file.is_file(): return PieceBank.load(file)
     works = CLASSICAL_WORKS[::6] if quick else CLASSICAL_WORKS
-    try: import music21
+    try: import music21  # noqa: F401
     except (ImportError, OSError) as error:
-        raise InstsepError(f"pieces: of music21, which is missing or broken ({error}); pip install music21, or give --pieces") from None
+        raise InstsepError(f"pieces: of music21, which is missing or broken ({error}); pip install music21, or give "
+                           "--pieces") from None
     log(f"pieces: converting {len(works)} works of music21's corpus, once; they are kept in {folder}")
     pieces = []
     for work in tqdm(works, desc="pieces", unit="work", disable=not progress, leave=False):
@@ -197,8 +202,10 @@ def choose_test(
     banks: dict[str, NoteBank],  # soundfont -> its recordings
     sizes: dict[str, int],       # soundfont -> size of its file
     instruments: list[str],
-) -> list[str]:                  # soundfonts that share recordings with each other and with none of the rest; none if that cannot be
-    "Which soundfonts to keep for the test: of the groups that share recordings and can be spared, the smallest in bytes."
+# soundfonts that share recordings with each other and with none of the rest; none if that cannot be
+) -> list[str]:
+    """Which soundfonts to keep for the test: of the groups that share recordings and can be spared, the smallest in
+    bytes."""
     groups: list[set[str]] = []
     for name, bank in banks.items():
         related = [group for group in groups if any(share_recordings(bank, banks[other]) for other in group)]
@@ -335,7 +342,9 @@ def is_recorded(instance: str) -> bool:
     return "~" not in instance and not instance.startswith("invented/")
 
 # %% ../../nbs/reference/training/own_instruments.ipynb #839b90c2
-def _instrument_of_path(path: Path, instruments: list[Instrument]) -> tuple[str | None, str]:  # (instrument, "other" or None), song
+def _instrument_of_path(
+    path: Path, instruments: list[Instrument],
+) -> tuple[str | None, str]:  # (instrument, "other" or None), song
     "The instrument of a stem's file, and its song, by the name of the file or of its folders."
     inside = path.with_suffix("").parts
     for k in reversed(range(len(inside))):
@@ -409,7 +418,8 @@ class _InstancePlayer:
 
 
 class OwnMixtures(Mixtures):
-    "`Mixtures` of any instruments, known in worker processes too; in a family the instrument plays that has the notes in its range."
+    """`Mixtures` of any instruments, known in worker processes too; in a family the instrument plays that has the
+    notes in its range."""
     def __init__(self, pieces, player, instances, *, known: list[Instrument], **options):
         self.known = known
         self._register()
@@ -576,7 +586,8 @@ class Sources:
 
 @dataclass(frozen=True)
 class Learning:
-    "With which network a separator of one's own learns, how, and how long; half an hour where neither minutes nor steps are given."
+    """With which network a separator of one's own learns, how, and how long; half an hour where neither minutes nor
+    steps are given."""
     minutes: float | None = None        # of training
     steps: int | None = None            # of training at most
     network: str | None = None          # by class name; that of `start`, or the shipped one
@@ -599,7 +610,8 @@ class Learning:
 
     @property
     def length(self) -> str:
-        return " or ".join(f"{number:g} {unit}" for number, unit in ((self.minutes, "minutes"), (self.steps, "steps")) if number)
+        return " or ".join(f"{number:g} {unit}" for number, unit in ((self.minutes, "minutes"), (self.steps, "steps"))
+                           if number)
 
     def separator_config(self, instruments: list[Instrument], sample_rate: int) -> "SeparatorConfig":
         "Of the separator to train."
@@ -607,13 +619,15 @@ class Learning:
         known = Separator.from_pretrained(self.start).config if self.start else SeparatorConfig()
         network = self.network or known.network
         options = self.options if self.options is not None else known.options if network == known.network else {}
-        return SeparatorConfig(instruments=tuple(i.name for i in instruments), network=network, options=options).at(sample_rate)
+        return SeparatorConfig(instruments=tuple(i.name for i in instruments), network=network,
+                               options=options).at(sample_rate)
 
     def train_config(self, accelerator: str) -> "TrainConfig":
         "Of its run."
         from instsep.core import cpu_has_bf16
         from instsep.training.separator import TrainConfig
-        return TrainConfig(steps=self.steps or 10**7, minutes=self.minutes, batch=self.batch, learning_rate=self.learning_rate,
+        return TrainConfig(steps=self.steps or 10**7, minutes=self.minutes, batch=self.batch,
+                           learning_rate=self.learning_rate,
                            seed=self.seed, workers=self.workers, bf16=cpu_has_bf16() if accelerator == "cpu" else None)
 
 
@@ -626,10 +640,12 @@ def _datasets(instruments, output: Path, sources: Sources, learning: Learning, *
     made, stem_cache, bank = dict(test=[]), None, sources.banks[0] if sources.banks else None
     for more in sources.banks[1:]: bank = bank + more
     if sources.stems:
-        stem_cache = StemCache.fill(output / "stems", sources.stems, instruments, sample_rate, log=log, progress=progress)
+        stem_cache = StemCache.fill(output / "stems", sources.stems, instruments, sample_rate, log=log,
+                                    progress=progress)
     if not sources.banks:
         whole = stem_cache is not None and all(stem_cache.of(name, False) for name in names)
-        bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=sources.soundfonts, notes=sources.notes,
+        bank, made = make_bank(output / "bank.safetensors", instruments, soundfonts=sources.soundfonts,
+                               notes=sources.notes,
                                needed=not whole, sample_rate=sample_rate, log=log, progress=progress)
     test_fonts = made["test"]
     from_test = lambda instance: instance.split("/")[0] in test_fonts
@@ -643,12 +659,14 @@ def _datasets(instruments, output: Path, sources: Sources, learning: Learning, *
             found, played = stem_cache.of(name, False), train.get(name, [])
             if found: train[name] = played + found * max(1, len(played) // len(found))  # half of the time
     pieces = sources.pieces
-    if pieces is None: pieces = cached_pieces(quick=learning.quick, log=log, progress=progress) if bank else _any_pieces()
+    if pieces is None:
+        pieces = cached_pieces(quick=learning.quick, log=log, progress=progress) if bank else _any_pieces()
     split = pieces.split()
     if not all(len(part) for part in split.values()): split = {key: split["train"] for key in split}
     player = _InstancePlayer(bank, stem_cache, sample_rate)
     options = dict(known=instruments, sample_rate=sample_rate)
-    training = OwnMixtures(split["train"], player, train, seconds=learning.seconds, seed=2 * seed + 1, absent=0.2, other=0.2,
+    training = OwnMixtures(split["train"], player, train, seconds=learning.seconds, seed=2 * seed + 1, absent=0.2,
+                           other=0.2,
                            augmentation=STRONG_AUGMENTATION, **options)
     still = dict(seconds=4.0, absent=0.0 if len(names) < 4 else 0.4, other=0.0, augmentation=DRY, **options)
     def items(part, instances, shift):
@@ -728,7 +746,8 @@ def _module(config, plan, start: str | None, log) -> tuple["SeparatorModule", st
     from instsep.training.separator import SeparatorModule
     try:
         module = SeparatorModule(config, plan)
-        with torch.inference_mode(): module.ema.masks(torch.zeros(1, 1, config.n_fft // 2 + 1, 64, dtype=torch.complex64))
+        with torch.inference_mode():
+            module.ema.masks(torch.zeros(1, 1, config.n_fft // 2 + 1, 64, dtype=torch.complex64))
     except InstsepError: raise
     except Exception as error:  # sizes that no layer can have
         raise InstsepError(f"--options {json.dumps(config.options)}: do not fit {config.network} ({error})") from None
@@ -752,7 +771,8 @@ def _check_run(run: Path, config, plan) -> None:
     try: before = json.loads((run / "config.json").read_text())
     except (OSError, ValueError): return
     wanted = json.loads(json.dumps(asdict(config))) | dict(batch=plan.batch, seed=plan.seed)
-    had = before.get("config", {}) | {key: value for key, value in before.get("train", {}).items() if key in ("batch", "seed")}
+    had = (before.get("config", {}) | {key: value for key, value in before.get("train", {}).items()
+                                       if key in ("batch", "seed")})
     for key, value in wanted.items():
         if had.get(key) != value:
             raise InstsepError(f"{run.parent}: holds a run with {key} {had.get(key)}, not {value}; "
@@ -780,7 +800,8 @@ class _BestSoFar:
         module.ema.at(44100).save_pretrained(self.output, card=about)
 
 
-def _fit(module, data: dict, run: Path, best: _BestSoFar, line: _ProgressLine, *, resume: bool, accelerator: str, callbacks) -> bool:
+def _fit(module, data: dict, run: Path, best: _BestSoFar, line: _ProgressLine, *, resume: bool, accelerator: str,
+         callbacks) -> bool:
     "Train until the end, or until Ctrl-C; was it that?"
     from instsep.training.separator import HeldOut, Interrupt, fit
     interrupt = Interrupt()
