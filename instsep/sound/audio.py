@@ -163,14 +163,14 @@ def _probe(place: str) -> tuple[float | None, int]: # seconds, None if that is n
     "What a header promises."
     wanted = "format=format_name,duration:stream=codec_type,duration"
     try:
-        told = subprocess.run(["ffprobe", "-v", "quiet", *WHERE, "-show_entries", wanted, "-of", "json", place],
+        answer = subprocess.run(["ffprobe", "-v", "quiet", *WHERE, "-show_entries", wanted, "-of", "json", place],
                               capture_output=True, stdin=subprocess.DEVNULL, timeout=60).stdout
-        told = json.loads(told)
-        streams = told["streams"]
+        answer = json.loads(answer)
+        streams = answer["streams"]
         sound = [stream for stream in streams if stream.get("codec_type") == "audio"]
         alone = len(sound) == len([stream for stream in streams if stream.get("codec_type") in ("audio", "video")])
-        seconds = sound[0].get("duration") or told["format"].get("duration") if alone else sound[0].get("duration")
-        known = seconds and told["format"]["format_name"].split(",")[0] in HONEST
+        seconds = sound[0].get("duration") or answer["format"].get("duration") if alone else sound[0].get("duration")
+        known = seconds and answer["format"]["format_name"].split(",")[0] in HONEST
         return float(seconds) if known else None, len(sound)
     except (OSError, ValueError, LookupError, subprocess.TimeoutExpired): return None, 1
 
