@@ -498,14 +498,21 @@ def _finished(dataset: Mixtures, folder: Path) -> dict[int, dict]:
     "What is in the folder already, index -> item.json; `InstsepError` where it belongs to another data set."
     items = {}
     for path in sorted(folder.glob("[0-9]*/item.json")):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        ours = dict(seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds,
-                    stems=list(dataset.stems))
-        for key, value in ours.items():
-            if about[key] != value:
-                raise InstsepError(f"{folder}: holds items with {key} {about[key]}, not {value}; render into another "
-                                   "folder")
-        items[about["index"]] = about
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            ours = dict(seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds,
+                        stems=list(dataset.stems))
+            others = {key: about[key] for key in ours if about[key] != ours[key]}
+            inside = path.parent.name == f"{about['index']:08d}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InstsepError(f"{path}: is damaged ({type(error).__name__}); delete its folder, and the item will be "
+                               "made again") from None
+        if not inside:
+            raise InstsepError(f"{path}: is of another item; delete its folder, and the item will be made again")
+        for key, value in others.items():
+            raise InstsepError(f"{folder}: holds items with {key} {value}, not {ours[key]}; render into another "
+                               "folder")
+        items[int(about["index"])] = about
     return items
 
 

@@ -30,6 +30,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from .core import InstsepError, pick_device
+from .inference.registry import check_sizes
 from .music.notes import DRUMS, Note, Transcription, instrument_programs
 from .music.tokens import END, PAD, Codec, Grammar, NoteDecoder, crop
 
@@ -554,7 +555,10 @@ def load_mt3(
     state = _read_tensors(weights)
     if values.get("model_type") != MT3Config.model_type:
         values, state = _kunato_config(values, folder/"config.json"), _rename_kunato(state, weights)
-    try: network = cls(MT3Config(**values | ({"positions": positions} if positions else {})))
+    try:
+        config = values | ({"positions": positions} if positions else {})
+        check_sizes(lambda: cls(MT3Config(**config)), config, state)
+        network = cls(MT3Config(**config))
     except InstsepError: raise
     except Exception as error:  # sizes that are none
         raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 ({type(error).__name__}: {error})") from error

@@ -17,7 +17,7 @@ from ..core import InstsepError, atomic_path
 # %% auto #0
 __all__ = ['NETWORKS', 'NETWORK_NAMES', 'OPTION_NAMES', 'TENSOR_NAMES', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER',
            'network', 'current_config', 'current_tensors', 'find_network', 'save_model', 'list_models', 'find_model',
-           'load_model']
+           'check_sizes', 'load_model']
 
 # %% ../../nbs/reference/inference/registry.ipynb #70aeabb8
 NETWORKS: dict[str, type] = {}
@@ -121,6 +121,23 @@ def find_model(name: str) -> Path:
                            "check the name or the connection") from e
 
 
+def check_sizes(
+    build,            # a function of nothing: a module of random weights
+    config: dict,     # what it makes it from
+    tensors: dict,    # the weights that it should hold
+) -> None:
+    "`ValueError` for a configuration of a network that is much larger than its weights: a slip of a digit could fill the memory."
+    def numbers(values):
+        for key, value in values.items():
+            if isinstance(value, dict): yield from numbers(value)
+            elif isinstance(value, (int, float)): yield key, value
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    for key, value in numbers(config):
+        if "layers" in str(key) and value > len(tensors) or value > 10 ** 6:
+            raise ValueError(f"its {key}, {value}, does not fit {len(tensors)} tensors of {stored} weights")
+    with torch.device("meta"): wanted = sum(weights.numel() for weights in build().state_dict().values())  # takes no memory
+    if wanted > 2 * stored + 10 ** 6: raise ValueError(f"it is of {wanted} weights, and its file holds {stored}")
+
 def load_model(
     name: str | Path,                       # as `find_model` takes it
     build,                                  # a function: configuration (dict, without card) -> module with a `network`
@@ -132,8 +149,10 @@ def load_model(
     try:
         config = current_config(json.loads((folder / "config.json").read_text()))
         config.pop("card", None)
-        module = build({**config, "instruments": tuple(config["instruments"])})
         tensors = current_tensors(load_file(folder / "model.safetensors"), config)
+        def built(): return build({**config, "instruments": tuple(config["instruments"])})
+        check_sizes(built, config, tensors)
+        module = built()
         module.network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except InstsepError: raise
     except Exception as e:

@@ -557,8 +557,11 @@ def read_log(
     "The log of a run."
     path = Path(folder)/"log.csv"
     if not path.is_file(): return []
-    with open(path, newline="") as file: rows = list(csv.DictReader(file))
-    return [{key: float(value) for key, value in row.items()} for row in rows]
+    try:
+        with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:  # not text, no number, too few or too many of them
+        raise InstsepError(f"{path}: is damaged ({error}); mend it, or train into another folder") from None
 
 # %% ../../nbs/reference/training/mt3.ipynb #d3bac092
 def _tensorboard(folder: Path):
