@@ -15,7 +15,7 @@ from ._moved import forward
 from .core import InstsepError, pick_device
 from .inference.registry import DEFAULT_MODEL, current_config, find_network, list_models, load_model, network, save_model
 from .inference.windows import masks_in_windows, separate_waveform
-from .sound.spectral import _extend, istft, stft
+from .sound.spectral import _extend, istft, mono_spectrum, stft
 
 # %% auto #0
 __all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'ConvUNet',
@@ -211,7 +211,7 @@ class Separator(nn.Module):
         "What a network conditioned on notes needs besides magnitudes, and which stem of each item got the out-of-set notes."
         bins, unmerged = getattr(self.network, "spectrum_bins", 0), [None] * len(spec)
         if not bins: return [], unmerged
-        mono = sum(spec[:, :, :bins].unbind(1)) / spec.shape[1]                # complex (batch, bins, frames)
+        mono = mono_spectrum(spec[:, :, :bins])                                # complex (batch, bins, frames)
         if self.network.training: return [mono], unmerged
         logits, merged_into = self.network.settled_note_logits(mono, self.active, self.out_of_set)
         return [logits], merged_into

@@ -149,31 +149,28 @@ def separate_stream(
     overlap: float = OVERLAP, # share of a window that the next one shares
 ) -> Iterator[np.ndarray]: # blocks of the stems at that rate, in order, with none lost [shape=(stems, channels, n)]
     "Take a stream of samples of any rate apart in constant memory."
-    separator = _separator_for_rate(separator, sample_rate)
-    options = dict(window=window, overlap=overlap)
-    if separator.config.sample_rate == sample_rate: yield from separate_blocks(separator, blocks, **options)
-    else: yield from _resampled(separator, blocks, sample_rate, options)
-
-def _resampled(separator, blocks, sample_rate: int, options: dict) -> Iterator[np.ndarray]:
+    from instsep.sound.audible import AudibleBand
     from instsep.sound.audio import Resampler
+    separator = _separator_for_rate(separator, sample_rate)
     rate, waiting, frames, back = separator.config.sample_rate, [], 0, None
     def at_separator_rate():
-        "The mixture at the separator's rate; what goes in is kept in `waiting` until its stems come out."
+        "What can be heard of the mixture, at the separator's rate; what goes in is kept in `waiting` until its stems come out."
         nonlocal frames
-        resampler = None
+        resampler, band = None, AudibleBand(rate)
         for block in blocks:
             resampler = resampler or Resampler(sample_rate, rate, len(block))
             frames += block.shape[1]
             waiting.append(block)
-            yield resampler(block)
-        if resampler: yield resampler(block[:, :0], last=True)
-    for stems in separate_blocks(separator, at_separator_rate(), **options):
+            yield band(resampler(block))
+        if resampler: yield band(resampler(block[:, :0], last=True), last=True)
+    for stems in separate_blocks(separator, at_separator_rate(), window=window, overlap=overlap):
         instruments = stems[:-1].reshape(-1, stems.shape[-1])  # (instruments * channels, n)
         back = back or Resampler(rate, sample_rate, len(instruments))
         yield _stems_with_residual(back(instruments), waiting, stems.shape[1])
     if back is None: return
     back.length = frames
-    yield _stems_with_residual(back(instruments[:, :0], last=True), waiting, stems.shape[1])
+    rest = back(instruments[:, :0], last=True)
+    if rest.shape[1]: yield _stems_with_residual(rest, waiting, stems.shape[1])
 
 def _stems_with_residual(instruments: np.ndarray, waiting: list[np.ndarray], channels: int) -> np.ndarray:
     "(instruments * channels, n) -> (stems, channels, n): the residual is what they leave of the next `n` samples."

@@ -30,6 +30,7 @@ import numpy as np
 import soundfile
 import soxr
 from ..core import COPIES, InstsepError, atomic_path, warn_user
+from .audible import AudibleBand, MonoMix
 from .containers import View, compare_length, find_parts, mp3_is_counted, ogg_is_ended, only_tags
 
 # %% ../../nbs/reference/sound/audio.ipynb #7f1ba641
@@ -361,7 +362,7 @@ class AudioReader:
         path: str | Path, # of the recording
         *,
         sample_rate: int | None = None, # to resample to, in Hz; `None`: as in the file
-        mono: bool = False, # average all channels
+        mono: bool = False, # average all channels, but where they cancel each other
         downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
         start: float = 0.0, # where to begin, in seconds
         seconds: float | None = None, # how much to read; `None`: to the end
@@ -387,6 +388,7 @@ class AudioReader:
             raise InstsepError(f"{self.path}: has {source.channels} channels; mono and stereo are taken as they are, "
                                "more only with downmix=True (to stereo) or mono=True")
         self.matrix = _mix_matrix(source.channels, mono, downmix)
+        self.mix = MonoMix(source.rate) if mono and 1 < source.channels <= 64 else None
         self.channels = source.channels if self.matrix is None else self.matrix.shape[1]
         self.sample_rate = sample_rate or source.rate
         self.resampler = Resampler(source.rate, self.sample_rate, self.channels)
@@ -428,7 +430,11 @@ class AudioReader:
         if self.limit is not None: self.limit -= len(frames)
         self.done = len(frames) < wanted or self.limit == 0
         if self.done and self.source.position == 0: raise InstsepError(f"{self.path}: holds no audio (0 frames)")
-        if self.matrix is not None: frames = frames @ self.matrix
+        if self.mix is not None: frames = self.mix(frames.T, last=self.done).T
+        elif self.matrix is not None: frames = frames @ self.matrix
+        if self.done and self.mix is not None and self.mix.mended:
+            warn_user(f"{self.path}: its channels cancel each other, for {self.mix.mended:.0f} s or less; there the loudest is taken "
+                      "instead of their average")
         return self.resampler(frames.T, last=self.done)
 
     def blocks(self,
@@ -619,12 +625,20 @@ def mono_blocks(
     if isinstance(audio, (str, Path)):
         reader = AudioReader(audio, sample_rate=wanted, mono=True)
         def blocks():
-            with reader: yield from (block[0] for block in reader.blocks(2**18))
+            band = AudibleBand(wanted)
+            with reader: yield from (band(block)[0] for block in reader.blocks(2**18))
+            yield band(np.zeros((1, 0), np.float32), last=True)[0]
         return blocks(), reader.frames
     if sample_rate is None: raise InstsepError("a waveform needs its sample_rate")
     waveform = np.asarray(audio.detach().cpu() if hasattr(audio, "detach") else audio, dtype=np.float32)
     if waveform.ndim not in (1, 2) or not waveform.size:
         raise InstsepError(f"a waveform is (samples,) or (channels, samples), not {waveform.shape}")
     if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples; repair it")
-    mono = resample(waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdims=True), sample_rate, wanted)[0]
+    waveform = waveform.reshape(-1, waveform.shape[-1])
+    mix, mono = MonoMix(sample_rate), waveform.mean(0, keepdims=True)
+    mended = mix(waveform, last=True)
+    if mix.mended:
+        warn_user("the waveform: its channels cancel each other; there the loudest is taken instead of their average")
+        mono = mended
+    mono = AudibleBand(wanted)(resample(mono, sample_rate, wanted), last=True)[0]
     return iter([mono]), len(mono)

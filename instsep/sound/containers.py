@@ -31,8 +31,9 @@ class View(io.RawIOBase):
         self.position = 0
 
     def readinto(self, buffer) -> int:
+        if self.position >= self.size: return 0
         self.file.seek(self.start + self.position)
-        count = self.file.readinto(memoryview(buffer)[:max(self.size - self.position, 0)])
+        count = self.file.readinto(memoryview(buffer)[:self.size - self.position])
         for place, data in self.patches.items():
             for k in range(max(place, self.position), min(place + len(data), self.position + count)):
                 buffer[k - self.position:k - self.position + 1] = data[k - place:k - place + 1]
