@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import InstsepError, atomic_path
-from .music.notes import PROGRAM_NAMES, TICKS_PER_QUARTER, Note, Transcription, without_overlaps
+from .music.notes import TICKS_PER_QUARTER, Note, Transcription, without_overlaps
 
 # %% ../nbs/06_ethics.ipynb #c358b183
 @dataclass(frozen=True)
@@ -441,7 +441,7 @@ def _bent_track(
     "The notes of one instrument, each with its pitch wheel."
     import mido
     is_drum, events = notes[0].is_drum, []
-    for note, bend, (own, turn) in zip(notes, bends, _give_midi_channels(notes, bends, len(channels))):
+    for note, (own, turn) in zip(notes, _give_midi_channels(notes, bends, len(channels))):
         start, channel = round(note.onset / tick), channels[own]
         end = max(round(note.offset / tick), start + 1)
         if turn is not None and not is_drum:

@@ -634,7 +634,6 @@ class Learning:
 def _datasets(instruments, output: Path, sources: Sources, learning: Learning, *, log, progress) -> dict:
     "Everything to learn from and to be measured by: data sets, and what they were made of."
     from instsep.mixtures import DRY, STRONG_AUGMENTATION
-    from instsep.music.pieces import PieceBank
     names = [i.name for i in instruments]
     sample_rate, seed = sources.sample_rate, learning.seed
     made, stem_cache, bank = dict(test=[]), None, sources.banks[0] if sources.banks else None
