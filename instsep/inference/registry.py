@@ -126,7 +126,8 @@ def check_sizes(
     config: dict,     # what it makes it from
     tensors: dict,    # the weights that it should hold
 ) -> None:
-    "`ValueError` for a configuration of a network that is much larger than its weights: a slip of a digit could fill the memory."
+    """`ValueError` for a configuration of a network that is much larger than its weights: a slip of a digit could
+    fill the memory."""
     def numbers(values):
         for key, value in values.items():
             if isinstance(value, dict): yield from numbers(value)
@@ -135,7 +136,8 @@ def check_sizes(
     for key, value in numbers(config):
         if "layers" in str(key) and value > len(tensors) or value > 10 ** 6:
             raise ValueError(f"its {key}, {value}, does not fit {len(tensors)} tensors of {stored} weights")
-    with torch.device("meta"): wanted = sum(weights.numel() for weights in build().state_dict().values())  # takes no memory
+    # takes no memory
+    with torch.device("meta"): wanted = sum(weights.numel() for weights in build().state_dict().values())
     if wanted > 2 * stored + 10 ** 6: raise ValueError(f"it is of {wanted} weights, and its file holds {stored}")
 
 def load_model(

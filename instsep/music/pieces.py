@@ -683,7 +683,8 @@ def _save_bank(bank: Sequence, path: str | Path) -> None:
 def _load_bank(path: str | Path) -> list[Piece]:
     "The pieces that `_save_bank` wrote."
     with zipfile.ZipFile(path) as archive: size = sum(inside.file_size for inside in archive.infolist())
-    if size > 1 << 29: raise InstsepError(f'{path}: not a piece bank ({size / 1e9:.1f} GB of it unpacked); make it again')
+    if size > 1 << 29:
+        raise InstsepError(f'{path}: not a piece bank ({size / 1e9:.1f} GB of it unpacked); make it again')
     with np.load(path, allow_pickle=False) as file: stored = {name: file[name] for name in file.files}
     onset = np.cumsum(stored['onset_step'], dtype=np.int64)
     columns = onset / 1000, (onset + stored['length']) / 1000, stored['pitch'], stored['velocity']

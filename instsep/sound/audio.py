@@ -20,9 +20,8 @@ import shutil
 import stat
 import struct
 import subprocess
-import sys
 import tempfile
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
