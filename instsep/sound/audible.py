@@ -84,25 +84,26 @@ class MonoMix(_Seconds):
     def is_needed(self, window: np.ndarray) -> bool:
         power = float(np.square(window, dtype=np.float64).mean())
         if power == 0 or np.square(_mean(window), dtype=np.float64).mean() > (1 - SHARE) * power: return False
-        energy, left = self._energies(window)
+        energy, left = self._energies(window, self.size)
         return energy[left < CANCELLED * 2 / len(window) * energy].sum() > SHARE * energy.sum()
 
-    def _spectra(self, channel: np.ndarray) -> np.ndarray: # (n,) -> complex (frames, bins)
-        return _frames(channel[None], self.size, self.size // 4)[0]
+    def _spectra(self, channel: np.ndarray, hop: int) -> np.ndarray: # (n,) -> complex (frames, bins)
+        return _frames(channel[None], self.size, hop)[0]
 
-    def _energies(self, window: np.ndarray): # of the channels, on average; of their average; one by one, to save memory
+    def _energies(self, window: np.ndarray, hop: int): # of the channels, on average; of their average; one by one, to save memory
         energy = total = 0
         for channel in window:
-            spectrum = self._spectra(channel)
+            spectrum = self._spectra(channel, hop)
             energy, total = energy + np.square(np.abs(spectrum)), total + spectrum
         return energy / len(window), np.square(np.abs(total / len(window)))
 
     def correction(self, window: np.ndarray, start: int, count: int) -> np.ndarray:
         loudness = np.square(window, dtype=np.float64).sum(1)
         if self.best is None or loudness.max() > 2 * loudness[self.best]: self.best = int(loudness.argmax())
-        energy, left = self._energies(window)
-        missing = np.where(left < 5 * CANCELLED * 2 / len(window) * energy, self._spectra(window[self.best] - _mean(window)[0]), 0)
-        return _overlap_add(missing, self.size, self.size // 4, window.shape[1])[None, start:start + count]
+        hop = self.size // 4
+        energy, left = self._energies(window, hop)
+        missing = np.where(left < 5 * CANCELLED * 2 / len(window) * energy, self._spectra(window[self.best] - _mean(window)[0], hop), 0)
+        return _overlap_add(missing, self.size, hop, window.shape[1])[None, start:start + count]
 
 def _mean(waveform: np.ndarray) -> np.ndarray: # (channels, n) -> (1, n)
     return (waveform.T @ np.full((len(waveform), 1), 1 / len(waveform), dtype=np.float32)).T
@@ -122,7 +123,7 @@ class AudibleBand(_Seconds):
         means = window[:, :window.shape[1] // step * step].reshape(len(window), -1, step).mean(2, dtype=np.float64)
         inaudible = _power_in(means, self.rate / step, 0, sum(LOWEST) / 2) if means.shape[1] > 8 else 0.0
         if self.rate > 2 * HIGHEST[1] and window.shape[1] > size:
-            pieces = np.stack([window[:, k:k + size] for k in range(0, window.shape[1] - size, 2 * size)] or [window[:, :size]])
+            pieces = np.stack([window[:, k:k + size] for k in range(0, window.shape[1] - size, 6 * size)] or [window[:, :size]])
             inaudible += _power_in(pieces.reshape(-1, size), self.rate, HIGHEST[1], self.rate)
         return inaudible > max(LOUD * (total - inaudible), FAINT)
 
