@@ -763,7 +763,8 @@ class PieceBank(Sequence):
         try: return cls(_load_bank(path))
         except FileNotFoundError:
             raise InstsepError(f'{path}: no such piece bank; make one with PieceBank.from_music21()') from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except InstsepError: raise
+        except Exception as error:  # zip, numpy and JSON raise whatever they meet
             raise InstsepError(f'{path}: not a piece bank ({type(error).__name__}); make it again') from error
 
     @classmethod
