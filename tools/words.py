@@ -50,7 +50,10 @@ PHRASES = {  # regular expressions
     r"doubt(s|ed)?": "residual attenuation", r"one player": "merged into a monophonic part",
     r"knife": "cut by the excerpt's edge",
     r"luck": "chance, p-value", r"crowds?": "polyphony", r"deaf": "detects (almost) nothing",
-    r"(network|transcriber|separator|model|it) (says?|said|hears?|listens?)": "outputs, detects, reads"}
+    r"(network|transcriber|separator|model|it) (says?|said|hears?|listens?)": "outputs, detects, reads",
+    r"(network|transcriber|separator) (believes?|understands?|thinks?)": "relies on, outputs",
+    r"by heart": "memorise, overfit", r"(same|one|own|perfect) ears?": "the same network for all",
+    r"knows who|say(s|ing)? who plays": "instruments given", r"(?<!-)unheard": "held-out"}
 
 
 def parts(path: Path):
