@@ -432,8 +432,8 @@ class AudioReader:
         if self.mix is not None: frames = self.mix(frames.T, last=self.done).T
         elif self.matrix is not None: frames = frames @ self.matrix
         if self.done and self.mix is not None and self.mix.mended:
-            warn_user(f"{self.path}: its channels cancel each other, for {self.mix.mended:.0f} s or less; there the loudest is taken "
-                      "instead of their average")
+            warn_user(f"{self.path}: its channels cancel each other, for {self.mix.mended:.0f} s or less; there the "
+                      "loudest is taken instead of their average")
         return self.resampler(frames.T, last=self.done)
 
     def blocks(self,
