@@ -69,8 +69,10 @@ def _recordings(
         if not inside:
             only = "only stems that instsep made" if audible else "no recordings"
             complaints.append(f"{path}: {only} in this folder; give audio files or folders of them")
-        elif len(audible) < len(files): warn_user(f"{path}: skipped, no recordings by their suffix: {_some(path, set(files) - set(audible))}")
-        if inside and len(inside) < len(audible): warn_user(f"{path}: skipped, made by instsep: {_some(path, set(audible) - set(inside))}")
+        elif len(audible) < len(files):
+            warn_user(f"{path}: skipped, no recordings by their suffix: {_some(path, set(files) - set(audible))}")
+        if inside and len(inside) < len(audible):
+            warn_user(f"{path}: skipped, made by instsep: {_some(path, set(audible) - set(inside))}")
         for file in inside: found.setdefault(file.resolve(), file)
     return list(found.values()), complaints
 
@@ -79,7 +81,8 @@ def _some(folder: Path, files, most: int = 20) -> str:
     names = sorted(file.relative_to(folder).as_posix() for file in files)
     if len(names) <= most: return ", ".join(names)
     kinds = sorted(Counter(Path(name).suffix or "no suffix" for name in names).items())
-    return f"{', '.join(names[:most])} ... ({len(names)} in all: {', '.join(f'{count} {kind}' for kind, count in kinds)})"
+    return (f"{', '.join(names[:most])} ... ({len(names)} in all: "
+            f"{', '.join(f'{count} {kind}' for kind, count in kinds)})")
 
 def _track_names(
     paths: list[Path], # of recordings
@@ -116,7 +119,8 @@ def _format(flac: bool, mp3: bool, float32: bool, int24: bool) -> tuple[str, str
 
 def _names(text: str | None, option: str = "--instruments") -> list[str] | None:
     names = [name.strip() for name in (text or "").split(",") if name.strip()]
-    if text is not None and not names: raise InstsepError(f"{option}: names nobody; give names separated by commas, or leave it out")
+    if text is not None and not names:
+        raise InstsepError(f"{option}: names nobody; give names separated by commas, or leave it out")
     return names or None
 
 def _list_models() -> None:
@@ -144,7 +148,8 @@ def _separate(
     overlap: float = Option(0.2, "--overlap", help="Share of a window of 20 s that the next one hears, 0 to 0.8."),
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
-    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
+    overwrite: bool = Option(False, "--overwrite",
+                             help="Make again what is there already, and write over files of the same name."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to hear the stems."),
     list_models: bool = Option(False, "--list-models", help="Show the models that come with the package."),
 ):
@@ -195,7 +200,8 @@ def _check_page(output: str, track: str, kind: str, overwrite: bool) -> None:
     if overwrite or not page.is_file(): return
     with open(page, "rb") as file: head = file.read(4096)
     if f'<meta name="generator" content="instsep {kind}">'.encode() not in head:
-        raise InstsepError(f"{page}: is there already and is no page of this command; choose another folder, or overwrite it (--overwrite)")
+        raise InstsepError(f"{page}: is there already and is no page of this command; choose another folder, or "
+                           "overwrite it (--overwrite)")
 
 @contextlib.contextmanager
 def _printed_warnings():
@@ -236,10 +242,13 @@ def _separated_text(result) -> str:
     where = f"{', '.join(result.files)} in {os.path.commonpath([file.parent for file in files])}"
     if result.skipped: return f"{where} already, skipped (--overwrite makes them again)"
     if result.gain < 1: where += f"; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
-    if result.stale: where += f" ({', '.join(file.name for file in result.stale)} beside them: of an earlier run with other options)"
+    if result.stale:
+        where += f" ({', '.join(file.name for file in result.stale)} beside them: of an earlier run with other options)"
     return where
 
-def _separation_page(output: str, track: str, path: Path, file: Path, done) -> None: # file: `path`, or a copy of what came through it
+def _separation_page(
+    output: str, track: str, path: Path, file: Path, done,
+) -> None: # file: `path`, or a copy of what came through it
     from instsep.evaluation.page import write_separation_page
     typer.echo(f"{path}: {write_separation_page(Path(output) / f'{track}.html', file, done.files)}")
 
@@ -288,7 +297,9 @@ def _chosen(text: str | None) -> list[str]:
             from instsep.music.notes import instrument_programs
             programs = set(instrument_programs(name))
             found = [known for known, instrument in INSTRUMENTS.items() if programs & set(instrument.programs)]
-        if not found: raise InstsepError(f"instrument {name!r} is none of those that can be recorded; there are {', '.join(INSTRUMENTS)}")
+        if not found:
+            raise InstsepError(f"instrument {name!r} is none of those that can be recorded; there are "
+                               f"{', '.join(INSTRUMENTS)}")
         chosen += found
     return list(dict.fromkeys(chosen))
 
@@ -351,7 +362,8 @@ def _load_banks(paths: list[str]):
 def _mixtures(pieces, bank, instruments: str, **options):
     "A data set of mixtures played on a note bank."
     from instsep.mixtures import Mixtures, balanced, bank_player
-    return Mixtures(pieces, bank_player(bank), balanced(bank, dict(invented=2.0)), instruments=tuple(_chosen(instruments)),
+    return Mixtures(pieces, bank_player(bank), balanced(bank, dict(invented=2.0)),
+                    instruments=tuple(_chosen(instruments)),
                     sample_rate=bank.sample_rate, **options)
 
 TRIO = "clarinet,guitar,piano"
@@ -423,7 +435,8 @@ def _train_separator(
     bank: list[str] = Option(None, "--bank", metavar="FILE", help="Play on note banks of yours instead; repeatable."),
     pieces: str = Option(None, "--pieces", metavar="FILE", help="A piece bank of yours instead of music21's corpus."),
     start: str = Option(None, "--from", metavar="NAME", help="Weights to start from: a model's name or folder."),
-    batch: int = Option(None, "--batch", min=1, help="Mixtures in a step; 2, and 6 where there are --steps or a --bank."),
+    batch: int = Option(None, "--batch", min=1,
+                        help="Mixtures in a step; 2, and 6 where there are --steps or a --bank."),
     seconds: float = Option(4.0, "--seconds", help="Length of a mixture."),
     learning_rate: float = Option(2e-3, "--learning-rate"),
     network: str = Option(None, "--network", help="A network of chapter 3, by its class name; HarmonicRNN."),
@@ -448,13 +461,14 @@ def _train_separator(
     batch = batch or (6 if steps or banks else 2)  # in a short time, many small steps
     from instsep.training.own_instruments import Learning, Sources, results_text, train_separator
     sources = Sources(soundfonts=soundfont or None, notes=recorded_notes, stems=stems, banks=banks, pieces=pieces)
-    learning = Learning(minutes=minutes, steps=steps, network=network, options=network_options, start=start, batch=batch,
+    learning = Learning(minutes=minutes, steps=steps, network=network, options=network_options, start=start,
+                        batch=batch,
                         seconds=seconds, learning_rate=learning_rate, seed=seed, workers=workers)
     result = train_separator(_names(instruments) or [], folder, sources, learning, resume=resume, device=device,
                              log=lambda line: typer.echo(line, err=True), progress=seen)
     if not result["stopped"]: typer.echo(results_text(result))
-    typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} minutes; "
-               f"instsep separate FILE -n {folder}")
+    typer.echo(f"{folder}: {'stopped ' * result['stopped']}after {result['steps']} steps, {result['minutes']:g} "
+               f"minutes; instsep separate FILE -n {folder}")
     if result["stopped"]: raise KeyboardInterrupt
 
 # %% ../nbs/reference/cli.ipynb #79064cb3
@@ -463,7 +477,8 @@ TRANSCRIBERS = (dict.fromkeys(("frames", "both"), ("instsep.training.frames", "t
                 | dict.fromkeys(("mt3-tiny", "mt3-small", "mt3"), ("instsep.training.mt3", "train_mt3")))
 
 def _training_of(network: str | None, init: str | None): # two functions
-    "What trains a network, and what sums up its result; if none is named, that of the kind of the weights to start from."
+    """What trains a network, and what sums up its result; if none is named, that of the kind of the weights to start
+    from."""
     from instsep.frames import is_frames
     from instsep.inference.registry import list_models
     if network is None: network = "frames" if init is None or init in list_models() or is_frames(init) else "mt3-tiny"
@@ -518,7 +533,8 @@ def _train_transcriber(
     result = run_training(
         network, folder, bank=_load_banks(bank), pieces=played, init=init, preset=preset, resume=resume, device=device,
         progress=seen, log=log, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
-        accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16, seed=seed, workers=workers,
+        accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16,
+        seed=seed, workers=workers,
         **(dict(widen=widen) if widen else {}))
     typer.echo(f"{folder}: {'stopped ' * result['stopped']}{training_summary(result)}; "
                f"instsep transcribe FILE -n {folder}")
@@ -533,16 +549,20 @@ def _transcribe(
                         help="Weights: trio-notes (used if none are named), a folder, an MT3's id at Hugging Face."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     batch_size: int = Option(8, "--batch-size", min=1, help="Segments of two seconds at once, for an MT3."),
-    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, of those the model knows, separated by commas; all notes are theirs then."),
-    overlap: float = Option(0.0, "--overlap", help="For an MT3: how much of a segment the next one hears again, to 0.5."),
+    instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, of those the model knows, "
+                              "separated by commas; all notes are theirs then."),
+    overlap: float = Option(0.0, "--overlap",
+                            help="For an MT3: how much of a segment the next one hears again, to 0.5."),
     stems: bool = Option(False, "--stems", help="Also play each instrument's notes into a file."),
     soundfont: str = Option(None, "--soundfont", metavar="PATH", help="What to play them on."),
     csv: bool = Option(False, "--csv", help="Also write the notes as a table."),
     plot: bool = Option(False, "--plot", help="Also draw a piano roll."),
-    pitch_bend: bool = Option(False, "--pitch-bend", help="Keep how far each note sounds from its key: as pitch bends in the MIDI "
+    pitch_bend: bool = Option(False, "--pitch-bend",
+                              help="Keep how far each note sounds from its key: as pitch bends in the MIDI "
                               "file, in the stems, and as cents in the table."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
-    overwrite: bool = Option(False, "--overwrite", help="Make again what is there already, and write over files of the same name."),
+    overwrite: bool = Option(False, "--overwrite",
+                             help="Make again what is there already, and write over files of the same name."),
 ):
     "Write down what is played: FOLDER/{track}.mid, with one track for each instrument."
     from instsep.files.transcription import check_options, load_transcriber, transcribe_file
@@ -562,7 +582,8 @@ def _transcribe(
                                            progress=sys.stderr.isatty(), pitch_bend=pitch_bend, **options)
                     typer.echo(f"{path}: {_transcribed_text(done)}")
                     if done.tuning is not None and not done.tuning.fits:
-                        typer.echo(f"{path}: {done.tuning}; " + ("kept as pitch bends" if pitch_bend else "pitches are rounded, --pitch-bend keeps them"))
+                        typer.echo(f"{path}: {done.tuning}; " + ("kept as pitch bends" if pitch_bend
+                                                                 else "pitches are rounded, --pitch-bend keeps them"))
                     if report: _transcription_page(output, names[path], path, file, done)
             except (InstsepError, UnicodeEncodeError, OSError) as error:
                 _print_error(_error_text(path, error))
@@ -594,8 +615,8 @@ def _evaluate(
 ):
     """Compare stems and notes with the truth.
 
-    A missing stem counts as silence; a track without any estimate is named, and counts in no mean. Other sample rates are
-    resampled, other numbers of channels averaged, and flagged.
+    A missing stem counts as silence; a track without any estimate is named, and counts in no mean. Other sample
+    rates are resampled, other numbers of channels averaged, and flagged.
     """
     for path, suffix in ((json, ".json"), (csv, ".csv"), (report, ".html")):
         if path: _check_output(path, suffix)

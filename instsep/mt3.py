@@ -182,7 +182,8 @@ def fixed_positions(
     d_model: int, # width of the network
     table: str = "magenta", # exponents i/(d/2 - 1) as in magenta/mt3, or i/(d/2) as in the "kunato" port; or "segment"
 ) -> torch.Tensor: # float32 (length, d_model): sines, then cosines
-    """The waves that tell positions apart, from one radian a step down to 1/10000. Of the table "segment", made for some
+    """The waves that tell positions apart, from one radian a step down to 1/10000. Of the table "segment", made for
+    some
     hundred frames, from two radians down to 1/50: neighbours differ more."""
     return positions_at(torch.arange(length), d_model, table)
 
@@ -467,7 +468,8 @@ KUNATO_NAMES = [  # (pattern of the port's name, our name), tried in order
     (r"decoder\.block\.(\d+)\.layer\.2\.DenseReluDense\.(wi_0|wi_1|wo)\.weight", r"decoder.\1.feed_forward.\2.weight"),
     (r"decoder\.block\.(\d+)\.layer\.2\.layer_norm\.weight", r"decoder.\1.feed_forward_norm.weight"),
 ]
-KUNATO_COPIES = {"encoder.embed_tokens.weight": "proj.weight", "decoder.embed_tokens.weight": "decoder_embed_tokens.weight"}
+KUNATO_COPIES = {"encoder.embed_tokens.weight": "proj.weight",
+                 "decoder.embed_tokens.weight": "decoder_embed_tokens.weight"}
 
 # %% ../nbs/04_mt3.ipynb #0935ff1e
 def _rename_kunato(state: dict, path: Path) -> dict:
@@ -521,9 +523,12 @@ def _find_folder(name_or_path: str | Path, **hub) -> Path:
     "The folder itself, or where the hub's files were put."
     if Path(name_or_path).is_dir(): return Path(name_or_path)
     if Path(name_or_path).exists() or str(name_or_path).count("/") != 1:
-        raise InstsepError(f"{name_or_path}: no such folder; give a folder with config.json or a Hugging Face id as owner/name")
+        raise InstsepError(f"{name_or_path}: no such folder; give a folder with config.json or a Hugging Face id as "
+                           "owner/name")
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(str(name_or_path), allow_patterns=["config.json", "*.safetensors", "*.pth"], **hub))
+    try:
+        return Path(snapshot_download(str(name_or_path), allow_patterns=["config.json", "*.safetensors", "*.pth"],
+                                      **hub))
     except Exception as error:  # no network, no such repository, no access
         raise InstsepError(f"{name_or_path}: no such folder, and the Hugging Face hub does not give it "
                            f"({type(error).__name__}); check the name and the network") from error
@@ -543,14 +548,17 @@ def load_mt3(
 ) -> MT3: # in evaluation mode
     "Load a network in our form or the port's. `InstsepError` says what does not fit."
     if isinstance(dtype, str):
-        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype): raise InstsepError(f"dtype {dtype!r} is not known")
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise InstsepError(f"dtype {dtype!r} is not known")
         dtype = None if dtype == "auto" else getattr(torch, dtype)
-    folder = _find_folder(name_or_path, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+    folder = _find_folder(name_or_path, revision=revision, cache_dir=cache_dir, token=token,
+                          local_files_only=local_files_only)
     files = [folder/"model.safetensors", *sorted(folder.glob("*.pth"))]
     weights = next((path for path in files if path.is_file()), None)
     if weights is None: raise InstsepError(f"{folder}: has neither model.safetensors nor a .pth file")
     try: values = json.loads((folder/"config.json").read_text())
-    except (OSError, ValueError) as error: raise InstsepError(f"{folder/'config.json'}: cannot be read ({error})") from None
+    except (OSError, ValueError) as error:
+        raise InstsepError(f"{folder/'config.json'}: cannot be read ({error})") from None
     if not isinstance(values, dict): raise InstsepError(f"{folder/'config.json'}: is no configuration of a network")
     state = _read_tensors(weights)
     if values.get("model_type") != MT3Config.model_type:
@@ -561,7 +569,8 @@ def load_mt3(
         network = cls(MT3Config(**config))
     except InstsepError: raise
     except Exception as error:  # sizes that are none
-        raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 ({type(error).__name__}: {error})") from error
+        raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 ({type(error).__name__}: "
+                           f"{error})") from error
     _check_fit(network.state_dict(), state, weights)
     network.load_state_dict(state)
     return network.to(device=device, dtype=dtype or next(iter(state.values())).dtype).eval()
@@ -732,7 +741,8 @@ class Transcriber:
     ) -> Transcription: # notes by onset, with confidence
         "Transcribe a recording of any length."
         if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap} is not between 0 and 0.5")
-        instruments = None if instruments is None else [instruments] if isinstance(instruments, (str, int)) else list(instruments)
+        instruments = (None if instruments is None else [instruments] if isinstance(instruments, (str, int))
+                       else list(instruments))
         if overlap and self.frontend.context_frames:
             raise InstsepError("overlap: this network reads what is around each segment anyway; leave it out")
         overlap_frames = round(overlap*self.frontend.segment_frames/2)*2
@@ -787,10 +797,12 @@ class Transcriber:
                                                    return_probabilities=True)
         return ids[:, 1:].tolist(), probabilities[:, 1:].tolist()
 
-    def _read(self, decoder: NoteDecoder, window: _Window, ids: list[int], probabilities: list[float], so_far: int) -> None:
+    def _read(self, decoder: NoteDecoder, window: _Window, ids: list[int], probabilities: list[float],
+              so_far: int) -> None:
         "Let the decoder read what was written about the part of a window that counts."
         if self.frontend.context_frames:  # its tokens are of what lies between the contexts, and count from there
-            start, end = (self.frontend.step(frame, self.codec) for frame in (window.frame, window.frame + self.frontend.segment_frames))
+            start, end = (self.frontend.step(frame, self.codec)
+                          for frame in (window.frame, window.frame + self.frontend.segment_frames))
             limit = end if window.keep_to is not None else min(end, so_far)  # nothing happens after the recording's end
             return decoder.read(start, ids, limit=limit, probabilities=probabilities) and None
         start, first = self.frontend.step(window.frame, self.codec), self.frontend.step(window.keep_from, self.codec)
@@ -809,6 +821,7 @@ def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
     if decoder.codec.programs == "midi_class":
         owner |= {program//8*8: value for program, value in list(owner.items())}
     first = next(iter(owner.values()), ("", 0))  # whose a pitch is before the network has validly named anybody
-    notes = [note if note.is_drum else replace(note, program=owner.get(note.program, first)[1]) for note in decoder.notes]
+    notes = [note if note.is_drum else replace(note, program=owner.get(note.program, first)[1])
+             for note in decoder.notes]
     names = {(program, False): str(name) for name, program in owner.values() if not str(name).isdigit()}
     return Transcription(notes, decoder.confidence, decoder.counts, names)

@@ -101,7 +101,8 @@ def residual_log_attenuation(
     magnitude: torch.Tensor,  # (batch, bins, frames)
     power: float,
 ) -> torch.Tensor:            # (batch,), natural logarithm of a factor
-    "By how much to attenuate the residual's mask: the logarithm of `COMMON_RESIDUAL_SHARE` over its share of the energy, times `power`."
+    """By how much to attenuate the residual's mask: the logarithm of `COMMON_RESIDUAL_SHARE` over its share of the
+    energy, times `power`."""
     energy = magnitude.float().square()
     share = (masks[:, -1] * energy).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-12)  # (batch,)
     return (-power * (share / COMMON_RESIDUAL_SHARE).clamp_min(1e-9).log()).clamp(0, MAX_LOG_ATTENUATION)
@@ -113,7 +114,8 @@ def attenuate_residual(
     log_attenuation: torch.Tensor,  # (batch,), natural logarithm of a factor
     merged_into: list[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
-    "The residual's mask, divided by a factor where the mixture is above `QUIET_BIN`; what it loses is shared out among the stems."
+    """The residual's mask, divided by a factor where the mixture is above `QUIET_BIN`; what it loses is shared out
+    among the stems."""
     energy, masks = magnitude.float().square(), masks.float()
     audible = energy / (energy + QUIET_BIN ** 2)                               # (batch, bins, frames), 0 to 1
     rest = masks[:, -1] * torch.exp(-log_attenuation[:, None, None] * audible)
@@ -154,7 +156,8 @@ def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list
     for name in known:
         try: kinds.append(set(instrument_programs(name)))
         except InstsepError: kinds.append(None)  # a name of the user's own
-    return [k for k, kind in enumerate(kinds) if kind is not None and (wanted & kind or wanted == kind)]  # drums have no programs
+    # drums have no programs
+    return [k for k, kind in enumerate(kinds) if kind is not None and (wanted & kind or wanted == kind)]
 
 
 def channel_rms(
@@ -208,7 +211,8 @@ class Separator(nn.Module):
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
     ) -> tuple[list[torch.Tensor], list[int | None]]:
-        "What a network conditioned on notes needs besides magnitudes, and which stem of each item got the out-of-set notes."
+        """What a network conditioned on notes needs besides magnitudes, and which stem of each item got the
+        out-of-set notes."""
         bins, unmerged = getattr(self.network, "spectrum_bins", 0), [None] * len(spec)
         if not bins: return [], unmerged
         mono = mono_spectrum(spec[:, :, :bins])                                # complex (batch, bins, frames)
@@ -240,7 +244,8 @@ class Separator(nn.Module):
     ) -> torch.Tensor:           # (batch, stems, channels, samples)
         "In windows of 20 s on a fixed grid, as `separate` does, which does not hold all of a long recording in memory."
         spec = self.spectrogram(waveform)                                      # (batch, channels, bins, frames)
-        stems = masks_in_windows(self, spec).unsqueeze(2) * spec.unsqueeze(1)              # (batch, stems, channels, bins, frames)
+        # (batch, stems, channels, bins, frames)
+        stems = masks_in_windows(self, spec).unsqueeze(2) * spec.unsqueeze(1)
         return istft(stems * (self.config.n_fft / 2), self.config.n_fft, self.config.hop, waveform.shape[-1])
 
     def separate(
@@ -259,14 +264,16 @@ class Separator(nn.Module):
         self,
         instruments,            # names of all that play, as in `notes.instrument_programs`; None: any may
     ) -> "Separator":           # with the same network
-        "A separator for a known set of instruments: others have no stem; what plays and has none is in `residual`. `InstsepError` for unknown names."
+        """A separator for a known set of instruments: others have no stem; what plays and has none is in `residual`.
+        `InstsepError` for unknown names."""
         if instruments is None: return self
         wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         known = self.config.instruments
-        found = [[k for k, name in enumerate(known) if one == name] or _matching_instruments(one, known) for one in wanted]
+        found = [[k for k, name in enumerate(known) if one == name] or _matching_instruments(one, known)
+                 for one in wanted]
         if not any(found):
-            raise InstsepError(f"instruments: {', '.join(map(str, wanted)) or 'none'} given, but only {', '.join(known)} have a stem; "
-                               "name at least one of them")
+            raise InstsepError(f"instruments: {', '.join(map(str, wanted)) or 'none'} given, but only "
+                               f"{', '.join(known)} have a stem; name at least one of them")
         other = self._with(self.config)
         other.active, other.out_of_set = sorted({k for numbers in found for k in numbers}), not all(found)
         return other
@@ -305,7 +312,8 @@ def _from_pretrained(
 ) -> Separator:
     "A trained separator."
     def build(config: dict) -> Separator:
-        if config.get("kind") == "frames": raise InstsepError(f"model {name}: is a transcriber; to separate take one of {', '.join(list_models())}")
+        if config.get("kind") == "frames":
+            raise InstsepError(f"model {name}: is a transcriber; to separate take one of {', '.join(list_models())}")
         return Separator(SeparatorConfig(**config))
     separator = load_model(name, build, "separator")
     return separator.to(pick_device(device) if not isinstance(device, torch.device) else device)

@@ -24,26 +24,37 @@ def note_bands(
     overtones: int = 20,
 ) -> torch.Tensor:            # (2, bands, pitches): 1 where a pitch has its fundamental, and where it has any partial
     "Which bands a pitch sounds in; a partial reaches a semitone to either side, the less the further."
-    place = 24 * torch.log2(440 * 2 ** ((torch.arange(PITCHES) + LOWEST_PITCH - 69) / 12) / hertz)    # (pitches,), in bands
-    partial = place + 24 * torch.log2(torch.arange(1, overtones + 1))[:, None]                        # (overtones, pitches)
-    near = (1 - (torch.arange(bands)[:, None, None] - partial).abs() / 2).clamp_min(0)                # (bands, overtones, pitches)
+    # (pitches,), in bands
+    place = 24 * torch.log2(440 * 2 ** ((torch.arange(PITCHES) + LOWEST_PITCH - 69) / 12) / hertz)
+    # (overtones, pitches)
+    partial = place + 24 * torch.log2(torch.arange(1, overtones + 1))[:, None]
+    # (bands, overtones, pitches)
+    near = (1 - (torch.arange(bands)[:, None, None] - partial).abs() / 2).clamp_min(0)
     return torch.stack([near[:, 0], near.amax(1)])
 
 
 @network
 class NoteInformedRNN(HarmonicRNN):
-    "A `HarmonicRNN` conditioned on notes: onsets, frames and velocities, as a frame-wise transcriber inside it estimates them."
-    residual_attenuation = 4.0                                                  # of out-of-set instruments, in inference; see `separator.residual_log_attenuation`
+    """A `HarmonicRNN` conditioned on notes: onsets, frames and velocities, as a frame-wise transcriber inside it
+    estimates them."""
+    # of out-of-set instruments, in inference; see `separator.residual_log_attenuation`
+    residual_attenuation = 4.0
 
-    def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048, long_n_fft: int = 8192,
+    def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048,
+                 long_n_fft: int = 8192,
                  hop: int = 512, **options):
         super().__init__(stems, **options)
         self.n_fft, self.long_n_fft, self.hop = n_fft, long_n_fft, hop
-        self.spectrum_bins = n_fft // 2 + 1                                     # so many bins of the mixture's spectrum are its conditioning
-        self.notes = HarmonicNotes(stems, 27.5 * n_fft / sample_rate, long_n_fft // n_fft, **(notes or {})).requires_grad_(False)
-        self.register_buffer("bands_of_pitch", note_bands(len(self.bands), LOWEST * sample_rate / n_fft), persistent=False)
-        self.note_projection = nn.Linear(2 * len(OUTPUT_HEADS) * stems * self.frames_per_step, self.input_projection.out_features, bias=False)
-        nn.init.zeros_(self.note_projection.weight)                             # at first it separates as if it had no notes
+        # so many bins of the mixture's spectrum are its conditioning
+        self.spectrum_bins = n_fft // 2 + 1
+        self.notes = HarmonicNotes(stems, 27.5 * n_fft / sample_rate, long_n_fft // n_fft,
+                                   **(notes or {})).requires_grad_(False)
+        self.register_buffer("bands_of_pitch", note_bands(len(self.bands), LOWEST * sample_rate / n_fft),
+                             persistent=False)
+        self.note_projection = nn.Linear(2 * len(OUTPUT_HEADS) * stems * self.frames_per_step,
+                                         self.input_projection.out_features, bias=False)
+        # at first it separates as if it had no notes
+        nn.init.zeros_(self.note_projection.weight)
 
     def note_logits(
         self,
@@ -52,7 +63,9 @@ class NoteInformedRNN(HarmonicRNN):
         "The transcriber's logits."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
-        short, long_magnitude = spec.abs(), stft(wave, self.long_n_fft, self.hop)[:, :self.notes.bins * self.notes.long_ratio].abs() * (2 / self.long_n_fft)
+        short, long_magnitude = spec.abs(), stft(wave, self.long_n_fft,
+                                                 self.hop)[:, :self.notes.bins
+                                                           * self.notes.long_ratio].abs() * (2 / self.long_n_fft)
         loudness = local_rms(short)
         return self.notes(short / loudness, long_magnitude / loudness)
 
@@ -62,15 +75,18 @@ class NoteInformedRNN(HarmonicRNN):
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
     ) -> tuple[torch.Tensor, list[int | None]]:  # as from `merge_monophonic`
-        "The transcriber's logits with out-of-set notes merged into a monophonic part, and which; where the instruments are given, restricted to them."
+        """The transcriber's logits with out-of-set notes merged into a monophonic part, and which; where the
+        instruments are given, restricted to them."""
         logits = self.note_logits(spec)
         merged, merged_into = merge_monophonic(logits, self.notes.monophonic)
         return (merged if active is None else restrict_to_instruments(logits, active, out_of_set)), merged_into
 
     def project_bands(self, y: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
         posteriors = (self.note_logits(conditioning) if conditioning.is_complex() else conditioning).float().sigmoid()
-        posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(-1, (-1, self.frames_per_step))
-        notes = torch.einsum("wbp,nkipsf->nbswkif", self.bands_of_pitch, posteriors).flatten(3)  # (batch, bands, steps, inputs)
+        posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(
+            -1, (-1, self.frames_per_step))
+        # (batch, bands, steps, inputs)
+        notes = torch.einsum("wbp,nkipsf->nbswkif", self.bands_of_pitch, posteriors).flatten(3)
         return super().project_bands(y) + self.note_projection(notes)
 
 
@@ -79,7 +95,8 @@ def transcriber_of(
 ) -> FrameModel:
     "The transcriber inside a score-informed separator, with its weights."
     inside, config = separator.network, separator.config
-    model = FrameModel(FramesConfig(config.instruments, config.options.get("notes") or {}, config.options.get("sample_rate", 22050),
+    model = FrameModel(FramesConfig(config.instruments, config.options.get("notes") or {},
+                                    config.options.get("sample_rate", 22050),
                                     inside.n_fft, inside.long_n_fft, inside.hop))
     model.network.load_state_dict(inside.notes.state_dict())
     return model.eval()

@@ -55,10 +55,14 @@ def _output_paths(
     "Fill in the template of the names."
     try: fields = [field[1:] for field in string.Formatter().parse(filename) if field[1] is not None]
     except ValueError: fields = [("{", "", None)]
-    if not all(name in ("track", "trackext", "stem", "ext") and not (spec or conversion) for name, spec, conversion in fields):
-        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, nothing else in braces")
-    places = [filename.format(track=track, trackext=path.name.removeprefix(track_name(path))[1:], stem=name, ext=ext) for name in names]
-    if any(".." in Path(place).parts or Path(place).is_absolute() for place in places): raise InstsepError(f"{places[0]}: would lead out of {out_folder}; choose other names")
+    if not all(name in ("track", "trackext", "stem", "ext") and not (spec or conversion)
+               for name, spec, conversion in fields):
+        raise InstsepError(f"filename {filename!r}: may hold {{track}}, {{trackext}}, {{stem}} and {{ext}}, nothing "
+                           "else in braces")
+    places = [filename.format(track=track, trackext=path.name.removeprefix(track_name(path))[1:], stem=name, ext=ext)
+              for name in names]
+    if any(".." in Path(place).parts or Path(place).is_absolute() for place in places):
+        raise InstsepError(f"{places[0]}: would lead out of {out_folder}; choose other names")
     if len(set(places)) < len(places): raise InstsepError(f"filename {filename!r}: needs {{stem}}, to tell stems apart")
     if not all(place.endswith(f".{ext}") for place in places):
         raise InstsepError(f"filename {filename!r}: has to end in .{{ext}}")
@@ -92,7 +96,8 @@ def _comment_of(path: Path) -> str:
 def _stale(places: Iterable[Path], comment: str) -> list[Path]:
     "Stems of the same recording that were made in another way, in the same folders."
     places, ours = set(places), comment.split(" settings")[0]
-    beside = sorted(path for folder in {place.parent for place in places} for path in folder.iterdir() if path.is_file())
+    beside = sorted(path for folder in {place.parent for place in places} for path in folder.iterdir()
+                    if path.is_file())
     return [path for path in beside if path not in places and _comment_of(path).split(" settings")[0] == ours]
 
 def _is_done(places: list[Path], comment: str, path: Path) -> bool:
@@ -217,7 +222,9 @@ def _origin(path: Path, separator, rows: np.ndarray, options: OutputOptions) -> 
     settings = {name: getattr(options, name) for name in ("overlap", "ext", "subtype", "mono", "downmix")}
     return f"instsep recording={_recording_id(path)} settings={_settings_id(separator, rows=rows.tolist(), **settings)}"
 
-def _output_blocks(separator, reader, rows: np.ndarray, overlap: float, bar) -> Iterator[np.ndarray]: # [shape=(outputs, channels, n)]
+def _output_blocks(
+    separator, reader, rows: np.ndarray, overlap: float, bar,
+) -> Iterator[np.ndarray]: # [shape=(outputs, channels, n)]
     "What is to be written, block by block; `rows` are as from `_outputs`."
     from instsep.sound.audio import BLOCK
     for block in separate_stream(separator, reader.blocks(BLOCK), reader.sample_rate, overlap=overlap):
@@ -277,12 +284,15 @@ def _scratch(out_folder: Path, places: Iterable[Path]) -> Iterator[Path]:
 
 def _check_length(place: Path, recording: Path) -> None:
     "`InstsepError` for a name that is longer than the file system takes."
-    try: longest = os.pathconf(next(folder for folder in Path(os.path.abspath(place)).parents if os.path.isdir(folder)), "PC_NAME_MAX")
+    try:
+        longest = os.pathconf(next(folder for folder in Path(os.path.abspath(place)).parents if os.path.isdir(folder)),
+                              "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError, StopIteration): longest = 255  # a system that does not tell
     for part in place.parts:
         if len(os.fsencode(part)) > longest:
-            raise InstsepError(f"{recording}: a result would be called {part[:20]}...{part[-20:]}, {len(os.fsencode(part))} bytes where the file system takes "
-                               f"{longest}; rename the recording, or choose shorter names (--filename)")
+            raise InstsepError(f"{recording}: a result would be called {part[:20]}...{part[-20:]}, "
+                               f"{len(os.fsencode(part))} bytes where the file system takes {longest}; rename the "
+                               "recording, or choose shorter names (--filename)")
 
 def _check_place(place: Path) -> None:
     "Say before the work begins that a file cannot be written there."

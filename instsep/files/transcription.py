@@ -37,7 +37,8 @@ def write_transcription(
     plot: bool = False, # also `output/track.png`
     comment: str = "", # written into the MIDI file, the stems and the picture
 ) -> list[Path]: # what was written
-    "Write a recording's notes, the MIDI file last; where no note was found there is neither that nor stems nor a picture."
+    """Write a recording's notes, the MIDI file last; where no note was found there is neither that nor stems nor a
+    picture."""
     place, written = Path(output)/track, []
     def beside(suffix): return place.with_name(place.name + suffix)
     if table:
@@ -83,7 +84,8 @@ def write_table(
         for index, (note, confidence) in enumerate(zip(transcription, transcription.confidence)):
             name = transcription.names[note.program, note.is_drum]
             writer.writerow([f"{note.onset:.3f}", f"{note.offset:.3f}", note.pitch, note.velocity, note.program,
-                             int(note.is_drum), name, f"{confidence:.4f}", *(_cents_and_hz(note, transcription.cents[index]) if measured else ())])
+                             int(note.is_drum), name, f"{confidence:.4f}",
+                             *(_cents_and_hz(note, transcription.cents[index]) if measured else ())])
 
 def _cents_and_hz(note: Note, cents: float) -> tuple[str, str]:
     "How a table writes them; a drum has none."
@@ -135,7 +137,8 @@ def write_stems(
 
 def _file_name(instrument: str) -> str:
     "An instrument's name as a file may be called: `acoustic-guitar-nylon`."
-    def kept(letter): return letter.isalnum() or letter > "\x7f" and unicodedata.category(letter)[0] in "MS"  # vowel signs, emoji
+    # vowel signs, emoji
+    def kept(letter): return letter.isalnum() or letter > "\x7f" and unicodedata.category(letter)[0] in "MS"
     return "-".join("".join(letter if kept(letter) else " " for letter in instrument.lower()).split()) or "instrument"
 
 # %% ../../nbs/reference/files/transcription.ipynb #374b623b
@@ -169,8 +172,8 @@ def _check_ours(places: Sequence[Path], comment: str, recording: Path) -> None:
     "`InstsepError` if a file that would be overwritten has another origin."
     for place in places:
         if place.is_file() and not _is_ours(place, comment):
-            raise InstsepError(f"{place}: is there already and is no transcription of {recording}; choose another folder, or "
-                               "overwrite it (--overwrite)")
+            raise InstsepError(f"{place}: is there already and is no transcription of {recording}; choose another "
+                               "folder, or overwrite it (--overwrite)")
 
 # %% ../../nbs/reference/files/transcription.ipynb #c682bd93
 @dataclass(frozen=True)
@@ -221,17 +224,21 @@ def transcribe_file(
     tuning = estimate_tuning(notes, cents, sure)
     if pitch_bend: notes = with_cents(notes, cents, sure)
     seconds = info(path).seconds if stems else None
-    beside = [".mid", ".png"] + [".csv"]*_is_ours(Path(output)/f"{track}.mid", comment)  # a table does not say whose it is, the notes do
+    # a table does not say whose it is, the notes do
+    beside = [".mid", ".png"] + [".csv"]*_is_ours(Path(output)/f"{track}.mid", comment)
     try:
-        written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont, table=table,
+        written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont,
+                                      table=table,
                                       plot=plot, comment=comment)
         outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *folder.glob("*.wav")]
-        for place in set(outdated) - set(written):  # of an earlier run, when other notes were found or other options given
+        # of an earlier run, when other notes were found or other options given
+        for place in set(outdated) - set(written):
             if _is_ours(place, comment): place.unlink()
     except OSError as error:
         reason = f"{error.strerror or error}; choose another output folder"
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
-    return Transcribed(written, {name: len(own_notes) for name, own_notes in notes.by_instrument().items()}, False, tuning)
+    return Transcribed(written, {name: len(own_notes) for name, own_notes in notes.by_instrument().items()}, False,
+                       tuning)
 
 # %% ../../nbs/reference/files/transcription.ipynb #dcf4edd7
 def load_transcriber(
@@ -255,14 +262,16 @@ def frame_posteriors(
     config: "MT3Config", # of the network that will read them
     device: str | None = None, # where the frame-wise model works
 ) -> Callable | None: # blocks of mono samples (samples,) in, blocks of frames (frames, features) out; None for log-mel
-    "What makes the features of an MT3 that reads the posteriors of a frame-wise transcriber. `InstsepError` where that one does not fit."
+    """What makes the features of an MT3 that reads the posteriors of a frame-wise transcriber. `InstsepError` where
+    that one does not fit."""
     if config.front_end == "logmel": return None
     from instsep.frames import FrameTranscriber
     transcriber, front = FrameTranscriber.from_pretrained(config.transcriber, device=device), config.frontend
     model = transcriber.network.config
     if (tuple(model.instruments), model.sample_rate, model.hop) != (config.instruments, front.sample_rate, front.hop):
-        raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop of {model.hop} do not fit "
-                           f"an MT3 for {', '.join(config.instruments)} at {front.sample_rate} Hz with a hop of {front.hop}")
+        raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop "
+                           f"of {model.hop} do not fit an MT3 for {', '.join(config.instruments)} at "
+                           f"{front.sample_rate} Hz with a hop of {front.hop}")
     def features(blocks):
         before = None
         for found in transcriber.probabilities(blocks):  # (kinds, instruments, pitches, frames)
@@ -290,7 +299,8 @@ def check_options(
     soundfont: str | Path | None = None, # on what
     plot: bool = False, # whether they shall be drawn
 ) -> None:
-    "Say before the work begins what would fail after it: an instrument that is not known, a soundfont that is not there."
+    """Say before the work begins what would fail after it: an instrument that is not known, a soundfont that is not
+    there."""
     from instsep.music.notes import instrument_programs
     for name in instruments or (): instrument_programs(name)
     if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap:g} is not between 0 and 0.5")

@@ -154,7 +154,8 @@ def separate_stream(
     separator = _separator_for_rate(separator, sample_rate)
     rate, waiting, frames, back = separator.config.sample_rate, [], 0, None
     def at_separator_rate():
-        "What can be heard of the mixture, at the separator's rate; what goes in is kept in `waiting` until its stems come out."
+        """What can be heard of the mixture, at the separator's rate; what goes in is kept in `waiting` until its
+        stems come out."""
         nonlocal frames
         resampler, band = None, AudibleBand(rate)
         for block in blocks:
