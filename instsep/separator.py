@@ -180,6 +180,8 @@ class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     active: list[int] | None = None   # indices of the active instruments; None: any may play; see `given_instruments`
     out_of_set: bool = True        # may out-of-set instruments play, which have no stem?
+    refine: bool = False           # are masks refined on the recording itself? see `refining`
+    score: dict | None = None      # instrument -> notes (n, 4), where they are given; see `refining`
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
@@ -190,22 +192,27 @@ class Separator(nn.Module):
     def stems(self) -> tuple[str, ...]:
         "Names of what `forward` returns, in order."
         names = self.config.instruments
-        return (*(names if self.active is None else (names[k] for k in self.active)), "residual")
+        known = names if self.active is None else tuple(names[k] for k in self.active)
+        return (*known, *(name for name in self.score or {} if name not in names), "residual")
 
     def masks(
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
+        refiner=None,        # from `refiner`, then batch is 1
+        first: int = 0,      # index of the first frame in the recording, where the refiner has the notes
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
         "Masks from the magnitudes, all channels together, normalised by their local RMS."
         magnitude = channel_rms(spec)                                          # (batch, bins, frames)
         relative = magnitude / local_rms(magnitude)
         conditioning, merged_into = self.conditioning(spec)
+        if refiner is not None: conditioning = [refiner.conditioning(conditioning[0], first)]
         masks = self.network(relative, *conditioning)
         if self.active is not None:
             masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
         log_attenuation = self.log_attenuation(masks, magnitude, merged_into)  # (batch,)
-        return masks if log_attenuation is None else attenuate_residual(masks, relative, log_attenuation, merged_into)
+        if log_attenuation is not None: masks = attenuate_residual(masks, relative, log_attenuation, merged_into)
+        return masks if refiner is None else refiner(masks, magnitude, conditioning[0], first)
 
     def conditioning(
         self,
@@ -255,10 +262,13 @@ class Separator(nn.Module):
         *,
         instruments=None,       # names of those that play; None: any may; see `given_instruments`
         overlap: float = 0.2,   # share of a window of 20 s that the next one shares
+        refine: bool = False,   # learn the instruments at hand from this recording; see `refining`
+        notes=None,             # a MIDI file or `Note`s, in the recording's own time; see `refining`
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
-        return separate_waveform(self.given_instruments(instruments), waveform, sample_rate, overlap=overlap, progress=progress)
+        separator = self.given_instruments(instruments).refining(refine, notes)
+        return separate_waveform(separator, waveform, sample_rate, overlap=overlap, progress=progress)
 
     def given_instruments(
         self,
@@ -280,11 +290,35 @@ class Separator(nn.Module):
 
     playing = given_instruments  # its name in earlier versions
 
+    def refining(
+        self,
+        refine: bool = True,
+        notes=None,             # path of a MIDI file, or `Note`s, in the recording's own time; they imply `refine`
+    ) -> "Separator":           # with the same network
+        "A separator that learns the instruments at hand from each recording. Given the notes, all of them get stems."
+        if not refine and notes is None: return self
+        if not hasattr(self.network, "refiner"):
+            raise InstsepError("refine: this model has no transcriber inside; take trio-informed")
+        other = self._with(self.config)
+        other.refine = True
+        if notes is not None:
+            if self.active is not None:
+                raise InstsepError("instruments and notes: the notes tell the instruments; give one or the other")
+            other.score = self.network.parts_of(notes, self.config.instruments)
+            other.active = [k for k, name in enumerate(self.config.instruments) if name in other.score]
+            other.out_of_set = any(name not in self.config.instruments for name in other.score)
+        return other
+
+    def refiner(self):
+        "What `masks` needs to refine one recording; None where it does not."
+        return self.network.refiner(self) if self.refine else None
+
     def _with(self, config: SeparatorConfig) -> "Separator":
-        "Another one with the same network and the same active instruments."
+        "Another one with the same network, active instruments and notes."
         other = Separator.__new__(Separator)
         nn.Module.__init__(other)
         other.config, other.network, other.active, other.out_of_set = config, self.network, self.active, self.out_of_set
+        other.refine, other.score = self.refine, self.score
         return other
 
     def at(self, sample_rate: int) -> "Separator":

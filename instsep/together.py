@@ -5,17 +5,23 @@
 # %% ../nbs/09_together.ipynb #4368903d
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 
-from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel, FramesConfig, HarmonicNotes, merge_monophonic, restrict_to_instruments
+from .core import InstsepError
+from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel, FramesConfig, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
 from .separator import local_rms
 from .sound.spectral import istft, stft
 
 # %% auto #0
-__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of']
+__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'doubling', 'Refiner',
+           'parts_of']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -81,6 +87,14 @@ class NoteInformedRNN(HarmonicRNN):
         merged, merged_into = merge_monophonic(logits, self.notes.monophonic)
         return (merged if active is None else restrict_to_instruments(logits, active, out_of_set)), merged_into
 
+    def refiner(self, separator) -> "Refiner":
+        "What refines a separator's masks on one recording; see `Refiner`."
+        return Refiner(separator)
+
+    def parts_of(self, notes, instruments: tuple[str, ...]) -> dict[str, np.ndarray]:
+        "The notes of each instrument; see `parts_of`."
+        return parts_of(notes, instruments)
+
     def project_bands(self, y: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
         posteriors = (self.note_logits(conditioning) if conditioning.is_complex() else conditioning).float().sigmoid()
         posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(
@@ -100,3 +114,206 @@ def transcriber_of(
                                     inside.n_fft, inside.long_n_fft, inside.hop))
     model.network.load_state_dict(inside.notes.state_dict())
     return model.eval()
+
+# %% ../nbs/09_together.ipynb #5ef10002
+def harmonic_combs(
+    bins: int,
+    hertz: float,           # between bins
+    overtones: int = 20,
+) -> torch.Tensor:          # (bins, pitches), each column's sum is 1
+    "A partial at each multiple of a pitch's fundamental, a semitone wide and the softer the higher."
+    fundamental = 440 * 2 ** ((torch.arange(PITCHES) + LOWEST_PITCH - 69) / 12)             # (pitches,), in Hz
+    combs = torch.full((bins, PITCHES), 1e-7)
+    for number in range(1, overtones + 1):
+        partial = number * fundamental
+        width = (partial * (2 ** (0.5 / 12) - 1)).clamp_min(1.2 * hertz)        # half a semitone to either side
+        combs += (1 - (torch.arange(bins)[:, None] * hertz - partial).abs() / width).clamp_min(0) / number
+    return combs / combs.sum(0)
+
+# %% ../nbs/09_together.ipynb #5ef10004
+def note_gates(
+    posteriors: torch.Tensor,   # (heads, instruments, pitches, frames), probabilities
+    decay: torch.Tensor,        # (instruments,), by what factor a gate may close from one frame to the next
+    *,
+    threshold: float = 0.15,    # what is less likely is no note
+) -> torch.Tensor:              # (instruments, pitches, frames), 0 to 1
+    "How far each note may sound: the likelier of its onset and its frame, which then dies away."
+    sounding = posteriors[:2].amax(0)                                           # (instruments, pitches, frames)
+    heard = torch.where(sounding < threshold, 1e-30, sounding).log()
+    slope = decay.log()[:, None, None] * torch.arange(heard.shape[-1], device=heard.device)
+    gates = ((heard - slope).cummax(-1).values + slope).exp()
+    return torch.where(gates > 1e-6, gates, 0)
+
+# %% ../nbs/09_together.ipynb #5ef10007
+def factorise(
+    mixture: torch.Tensor,              # magnitudes (bins, frames)
+    stems: torch.Tensor,                # (instruments, bins, frames), a network's estimates
+    templates: list[torch.Tensor],      # of each instrument: (bins, notes), each column's sum is 1
+    activations: list[torch.Tensor],    # of each instrument: (notes, frames); what is 0 stays 0
+    *,
+    rounds: int,
+    mixed: float = 1.0,                 # weight of the mixture
+    anchor: float = 0.1,                # weight of the network's stems
+    known: list[torch.Tensor] | None = None,  # of each instrument: (bins, notes), how much of each template was heard before
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:  # templates, activations, how much was heard now
+    "Templates and activations whose products explain the mixture and, less strictly, the stems (Kullback-Leibler)."
+    heard = [torch.zeros_like(template) for template in templates]
+    def ratios():
+        "By how much each cell is too soft, seen by each instrument."
+        models = [w @ h for w, h in zip(templates, activations)]                # each (bins, frames)
+        whole = mixed * mixture / (sum(models) + 1e-9) if mixed else 0
+        return [whole + anchor * stem / (model + 1e-9) for stem, model in zip(stems, models)]
+    for _ in range(rounds):
+        activations = [h * (w.T @ r) / ((mixed + anchor) * w.sum(0)[:, None] + 1e-9)
+                       for w, h, r in zip(templates, activations, ratios())]
+        for k, ratio in enumerate(ratios()):
+            heard[k] = templates[k] * (ratio @ activations[k].T) / (mixed + anchor)  # (bins, notes)
+            template = heard[k] + known[k] if known else heard[k]
+            total = template.sum(0)                                             # (notes,)
+            templates[k] = torch.where(total > 1e-9, template / total.clamp_min(1e-9), templates[k])
+    return templates, activations, heard
+
+# %% ../nbs/09_together.ipynb #5ef10031
+def doubling(
+    notes: torch.Tensor,    # (instruments, pitches, frames), 0 where there is none
+) -> torch.Tensor:          # (instruments,), 0 to 1
+    "How much of each instrument's notes sounds while another one plays the same pitch, or one or two octaves away."
+    shared = torch.zeros(len(notes), device=notes.device)
+    for k in range(len(notes)):
+        others = torch.cat([notes[:k], notes[k + 1:], torch.zeros_like(notes[:1])]).amax(0)  # (pitches, frames)
+        near = others.clone()
+        for octave in (12, 24):
+            near[:-octave] = torch.maximum(near[:-octave], others[octave:])
+            near[octave:] = torch.maximum(near[octave:], others[:-octave])
+        shared[k] = torch.minimum(notes[k], near).sum()
+    return shared / notes.sum((1, 2)).clamp_min(1e-9)
+
+# %% ../nbs/09_together.ipynb #5ef10011
+class Refiner:
+    "Masks of one recording, refined with templates of the notes that are heard in it, window by window."
+    THRESHOLD, POWER, ANCHOR, ROUNDS, TRUST = 0.15, 0.6, 0.1, 10, 0.6  # chosen on held-out mixtures
+    DOUBLED, UNSURE = 0.5, 0.06                                         # see `_anchor`
+    HIGHEST = 6900.0                                                    # Hz; above it masks stay as they are
+    CLOSING = dict(monophonic=0.8, others=0.95)                         # how slowly a gate closes, a frame of 23 ms
+
+    def __init__(self, separator):
+        config, net = separator.config, separator.network
+        self.frame_rate, self.hertz = config.sample_rate / config.hop, config.sample_rate / config.n_fft
+        names = list(config.instruments)
+        self.active = list(range(len(names))) if separator.active is None else list(separator.active)
+        self.parts, extra = None, []
+        if separator.score is not None:
+            extra = [name for name in separator.score if name not in names]
+            none = np.zeros((0, 4))
+            self.parts = [separator.score.get(name, none) for name in names] + [separator.score[name] for name in extra]
+        self.known, self.extra = len(names), len(extra)                         # extra: instruments that have no stem in the network
+        self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"] for k in self.active]
+                                  + [self.CLOSING["others"]] * len(extra))
+        self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
+
+    def _given(self, first: int, frames: int) -> torch.Tensor:  # (heads, instruments and extra ones, pitches, frames)
+        "What a perfect transcriber would output for a window."
+        early = [part - [first / self.frame_rate, first / self.frame_rate, 0, 0] for part in self.parts]
+        return torch.from_numpy(note_targets(early, frames, self.frame_rate))
+
+    def conditioning(
+        self,
+        logits: torch.Tensor,  # (1, heads, instruments and other, pitches, frames)
+        first: int,            # number of the window's first frame
+    ) -> torch.Tensor:         # the same shape
+        "What the network is conditioned on: the transcriber's logits, or the notes that are given."
+        if self.parts is None: return logits
+        given = self._given(first, logits.shape[-1]).to(logits.device)
+        own, extra = given[:, :self.known], given[:, self.known:]
+        other = extra.amax(1, keepdim=True) if self.extra else torch.zeros_like(own[:, :1])
+        return torch.cat([own, other], 1).clamp(0.01, 0.99).logit()[None].to(logits.dtype)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        masks: torch.Tensor,      # (1, stems, bins, frames), the last of them the residual's
+        magnitude: torch.Tensor,  # (1, bins, frames)
+        logits: torch.Tensor,     # (1, heads, instruments and other, pitches, frames)
+        first: int = 0,           # number of the window's first frame
+    ) -> torch.Tensor:            # (1, stems and extra ones, bins, frames), the last of them the residual's
+        "The masks of the next window."
+        if len(masks) != 1: raise InstsepError(f"refine: one recording at a time, not {len(masks)}")
+        bins, frames = min(magnitude.shape[1], int(self.HIGHEST / self.hertz)), magnitude.shape[2]
+        masks = masks[0].float()
+        masks = torch.cat([masks[:-1], masks.new_zeros(self.extra, *masks.shape[1:]), masks[-1:]])
+        posteriors = logits[0].float().sigmoid()[:, self.active]
+        if self.extra:
+            given = self._given(first, frames)[:, self.known:].to(masks.device)
+            posteriors = torch.cat([posteriors, given], 1)
+        sound = magnitude[0, :bins].float()
+        sound = (sound / sound.mean().clamp_min(1e-9)).clamp_min(1e-5) ** self.POWER        # (bins, frames)
+        gates = note_gates(posteriors, self.decay.to(masks.device), threshold=self.THRESHOLD)
+        keys = [gate.amax(1).nonzero()[:, 0] for gate in gates]                 # which pitches each of them plays
+        gates = [gate[key] * 0.2 * sound.sum(0).mean() for gate, key in zip(gates, keys)]   # each (notes, frames)
+        if self.templates is None:
+            self.templates = harmonic_combs(bins, self.hertz).to(masks.device).repeat(len(keys), 1, 1)
+            self.heard = torch.zeros_like(self.templates)
+        known = [heard[:, key] for heard, key in zip(self.heard, keys)]
+        start = [template[:, key] for template, key in zip(self.templates, keys)]
+        if self.extra: self._add_extra(masks, sound, gates, start, known)
+        if not any(len(key) for key in keys): return masks[None]
+        stems = masks[:-1, :bins] ** self.POWER * sound                         # (instruments, bins, frames)
+        fit = lambda *begun, **weights: factorise(sound, stems, *begun, known=known, **weights)
+        templates, activations, _ = fit(start, gates, rounds=2 * self.ROUNDS, mixed=0.0, anchor=1.0)
+        anchor = self._anchor(masks[:-1, :bins], sound, posteriors)
+        templates, activations, heard = fit(templates, activations, rounds=self.ROUNDS, anchor=anchor)
+        for k, key in enumerate(keys):
+            self.templates[k][:, key] = templates[k]
+            self.heard[k][:, key] = (known[k] + heard[k]) / 2                   # half is forgotten
+        models = torch.stack([w @ h for w, h in zip(templates, activations)]) ** (1 / self.POWER) + 1e-5
+        share = models / models.sum(0)                                          # (instruments, bins, frames)
+        joined = masks[:-1, :bins].clamp_min(1e-6) ** (1 - self.TRUST) * share ** self.TRUST
+        masks[:-1, :bins] = joined / joined.sum(0).clamp_min(1e-9) * masks[:-1, :bins].sum(0)
+        return masks[None]
+
+    def _anchor(self, masks: torch.Tensor, sound: torch.Tensor, posteriors: torch.Tensor) -> float:
+        "The anchor's weight: larger where notes are mostly doubled, largest where the network is sure of its masks, too."
+        notes = posteriors[:2].amax(0)                                          # (instruments, pitches, frames)
+        notes = torch.where(notes < self.THRESHOLD, 0, notes)
+        time, energy = notes.sum((1, 2)), sound ** (2 / self.POWER)
+        doubled = (doubling(notes) * time).sum() / time.sum().clamp_min(1e-9)
+        unsure = (energy * (1 - masks.amax(0) / masks.sum(0).clamp_min(1e-9))).sum() / energy.sum()
+        return self.ANCHOR if doubled <= self.DOUBLED else 0.3 if unsure > self.UNSURE else 1.0
+
+    def _add_extra(self, masks: torch.Tensor, sound: torch.Tensor, gates: list, start: list, known: list) -> None:
+        "Give each extra instrument the part of the residual that its notes explain."
+        new, bins = slice(len(self.active), len(gates)), len(sound)
+        residual = masks[-1, :bins].clone()
+        target = residual ** self.POWER * sound                                 # (bins, frames)
+        templates, activations, _ = factorise(target, [target] * self.extra, start[new], gates[new],
+                                              rounds=2 * self.ROUNDS, anchor=0.0, known=known[new])
+        models = torch.stack([w @ h for w, h in zip(templates, activations)])   # (extra, bins, frames)
+        explained = (models.sum(0) / (target + 1e-9)).clamp(max=1).sqrt()       # generous: breath is theirs, too
+        masks[new, :bins] = residual * explained * models / (models.sum(0) + 1e-9)
+        masks[-1, :bins] -= masks[new, :bins].sum(0)
+
+# %% ../nbs/09_together.ipynb #5ef10013
+def parts_of(
+    notes,                          # path of a MIDI file, or `Note`s
+    instruments: tuple[str, ...],   # that have a stem
+) -> dict[str, np.ndarray]:         # name -> (n, 4): onset s, offset s, pitch, velocity; first those that have a stem
+    "The notes of each instrument, by track name or program; drums are left out. `InstsepError` where there are none."
+    from instsep.music.notes import PROGRAM_NAMES, instrument_programs, read_midi_tracks
+    tracks = read_midi_tracks(notes) if isinstance(notes, (str, Path)) else [("", list(notes))]
+    programs = {}
+    for name in instruments:
+        try: programs[name] = instrument_programs(name)
+        except InstsepError: programs[name] = ()                                # a name of the user's own
+    def owner(track: str, note) -> str:
+        named = [name for name in instruments if track.strip().lower() == name.lower()]
+        return (named or [name for name in instruments if note.program in programs[name]]
+                or [re.sub(r"\W+", "-", PROGRAM_NAMES[note.program].lower()).strip("-")])[0]
+    parts: dict[str, list] = {}
+    for track, played in tracks:
+        for note in played:
+            if note.is_drum: continue
+            parts.setdefault(owner(track, note), []).append((note.onset, note.offset, note.pitch, note.velocity))
+    if not parts:
+        raise InstsepError(f"notes: {notes if isinstance(notes, (str, Path)) else 'the list'} holds no notes with a pitch")
+    order = [*(name for name in instruments if name in parts), *sorted(set(parts) - set(instruments))]
+    return {name: np.array(sorted(parts[name]), float) for name in order}

@@ -53,20 +53,23 @@ def masks_in_windows(
 ) -> torch.Tensor: # masks [shape=(batch, stems, bins, frames)]
     "Masks for a spectrogram of any length: window after window, each faded into the next."
     size, step, ramp = _windows(separator.config, window, overlap)
+    refiner = separator.refiner() if getattr(separator, "refine", False) else None
     parts, tail, first = [], None, 0
     while True:
-        masks = _crossfaded(tail, separator.masks(spec[..., first:first + size]), ramp)
+        part = spec[..., first:first + size]
+        masks = _crossfaded(tail, separator.masks(part) if refiner is None else separator.masks(part, refiner, first), ramp)
         if first + size >= spec.shape[-1]: return torch.cat([*parts, masks], -1)
         parts.append(masks[..., :step])
         tail, first = masks[..., step:], first + step
 
 # %% ../../nbs/reference/inference/windows.ipynb #9d2b8b1a
 @torch.inference_mode()
-def _masks_of(separator, mixture: np.ndarray, lead: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _masks_of(separator, mixture: np.ndarray, lead: int, size: int, refiner=None, first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
-    with bf16_autocast(waveform.device, getattr(separator.network, "supports_bf16", False)): masks = separator.masks(spec)
+    with bf16_autocast(waveform.device, getattr(separator.network, "supports_bf16", False)):
+        masks = separator.masks(spec) if refiner is None else separator.masks(spec, refiner, first)
     return masks[0, :-1].to(torch.complex64 if masks.is_complex() else torch.float32), spec[0]
 
 @torch.inference_mode()
@@ -101,13 +104,14 @@ def separate_blocks(
     reach = math.ceil(config.n_fft / 2 / config.hop)  # frames on either side that share samples with a frame
     if step <= 2 * reach + 1: raise InstsepError(f"window {window} s, overlap {overlap}: too short; use a longer one")
     blocks, mixture = iter(blocks), None  # mixture: samples that are not finished, (channels, n)
+    refiner = separator.refiner() if getattr(separator, "refine", False) else None  # it learns from window to window
     first, tail, old = 0, None, None  # first frame of a window; masks so far; masks and spectrogram of finished frames
     while True:
         lead = min(first, reach + 1)
         wanted = (lead + size - 1 + reach) * config.hop
         mixture = _mixture_up_to(mixture, blocks, wanted)
         if mixture is None: return
-        with _inference_mode(separator): masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size)
+        with _inference_mode(separator): masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size, refiner, first)
         masks = _crossfaded(tail, masks, ramp)
         ended = mixture.shape[1] < wanted and 1 + math.ceil(mixture.shape[1] / config.hop) - lead <= size
         done = masks.shape[-1] if ended else step
