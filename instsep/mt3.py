@@ -31,7 +31,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from .core import InstsepError, pick_device
 from .inference.registry import check_sizes
-from .music.notes import DRUMS, Note, Transcription, instrument_programs
+from .music.notes import Transcription, instrument_programs
 from .music.tokens import END, PAD, Codec, Grammar, NoteDecoder, crop
 
 # %% ../nbs/04_mt3.ipynb #8feb6316
