@@ -277,7 +277,7 @@ def costs(answers: list[dict]) -> list[dict]:
             for system, own_rows in groups.items()]
 
 
-def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_pitch: BasicPitch | None) -> list[dict]:
+def transcribe_all(items: list[Item], transcriber, separator: Separator | None, basic_pitch: BasicPitch | None) -> list[dict]:
     "Which system found what in which item."
     answers = []
     def answer(item, system, found, cpu=math.nan):
@@ -294,7 +294,7 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator, basic_p
         playing_names = [name for name, stem in item.stems.items() if stem.any()]
         if set(playing_names) <= set(TRIO):
             timed(item, GIVEN, lambda: transcriber(item.mixture, RATE, instruments=playing_names, progress=False))
-        timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
+        if separator: timed(item, FIRST, separated_first, transcriber, separator, item.mixture)
         if basic_pitch: answer(item, PITCH, *basic_pitch(item))
         answer(item, CODEC, through_tokens(item.notes, item.seconds))
         if isinstance(transcriber, FrameTranscriber):
@@ -368,7 +368,7 @@ def _used(at: dict) -> str:
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--model", default=DEFAULT_TRANSCRIBER)
-    parser.add_argument("--separator", default="trio")
+    parser.add_argument("--separator", default="trio", help="none: nothing is separated first")
     parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
     parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
@@ -383,6 +383,7 @@ def main():
     transcriber, split = load_transcriber(args.model), PieceBank.load(args.pieces).split()
     out, name = Path(args.out), args.name or Path(args.model).name
     command = f"OMP_NUM_THREADS=1 python benchmarks/transcription.py --model {args.model} --count {args.count}"
+    if args.separator != "trio": command += f" --separator {args.separator}"
     if args.tune:
         rows = tune(transcriber, split["valid"], args.count)
         fonts = sum(font.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)) for font in soundfonts())
@@ -392,7 +393,8 @@ def main():
     basic_pitch = (BasicPitch(args.basic_pitch, Path(args.cache)) if args.basic_pitch
                    else print("basic-pitch: not named, left out"))
     items = list(all_items(split["test"], args.count, args.recordings))
-    answers = transcribe_all(items, transcriber, Separator.from_pretrained(args.separator), basic_pitch)
+    separator = None if args.separator == "none" else Separator.from_pretrained(args.separator)
+    answers = transcribe_all(items, transcriber, separator, basic_pitch)
     together, each = summary(answers)
     instruments, cost = by_instrument(answers, INSTSEP), costs(answers)
     picked = getattr(transcriber, "pick", None)

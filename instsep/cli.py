@@ -123,6 +123,12 @@ def _names(text: str | None, option: str = "--instruments") -> list[str] | None:
         raise InstsepError(f"{option}: names nobody; give names separated by commas, or leave it out")
     return names or None
 
+def _list_transcribers() -> None:
+    from instsep.inference.registry import DEFAULT_TRANSCRIBER, list_transcribers
+    for name, config in list_transcribers().items():
+        default = " (used unless -n names another)" if name == DEFAULT_TRANSCRIBER else ""
+        typer.echo(f"{name}: {', '.join(config['instruments'])}{default}")
+
 def _list_models() -> None:
     from instsep.inference.registry import DEFAULT_MODEL, list_models
     for name, config in list_models().items():
@@ -548,10 +554,11 @@ def _train_transcriber(
 # %% ../nbs/reference/cli.ipynb #f84dad6f
 @app.command("transcribe")
 def _transcribe(
-    files: list[str] = Argument(..., metavar="FILES_OR_FOLDERS...", help="Recordings, or folders of them."),
+    files: list[str] = Argument(None, metavar="FILES_OR_FOLDERS...", help="Recordings, or folders of them."),
     output: str = Option("transcribed", *OUT, metavar="FOLDER", help="Where the results go."),
     model: str = Option(None, "-n", "--model", metavar="NAME",
-                        help="Weights: trio-notes (used if none are named), a folder, an MT3's id at Hugging Face."),
+                        help="Weights: trio-notes (used if none are named), trio-mt3, a folder, an MT3's id at Hugging Face."),
+    list_models: bool = Option(False, "--list-models", help="Show the transcribers that come with the package."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     batch_size: int = Option(8, "--batch-size", min=1, help="Segments of two seconds at once, for an MT3."),
     instruments: str = Option(None, "--instruments", metavar="NAMES", help="Who plays, of those the model knows, "
@@ -570,6 +577,8 @@ def _transcribe(
                              help="Make again what is there already, and write over files of the same name."),
 ):
     "Write down what is played: FOLDER/{track}.mid, with one track for each instrument."
+    if list_models: return _list_transcribers()
+    if not files: raise InstsepError("transcribe: name at least one recording, or a folder of them")
     from instsep.files.transcription import check_options, load_transcriber, transcribe_file
     from instsep.sound.audio import regular_file
     options = dict(instruments=_names(instruments), overlap=overlap, stems=stems, soundfont=soundfont, plot=plot)

@@ -248,14 +248,15 @@ def load_transcriber(
     batch_size: int = 8, # segments of two seconds at once, of an MT3
 ): # a function of a file or a waveform that returns a `Transcription`
     "Load a transcriber of whichever kind. `InstsepError` where that fails."
-    from instsep.inference.registry import DEFAULT_TRANSCRIBER
     from instsep.frames import FrameTranscriber, is_frames
-    from instsep.inference.registry import list_models
+    from instsep.inference.registry import WEIGHTS, list_models, list_transcribers
     if name is not None and str(name) in list_models():
-        raise InstsepError(f"model {name}: is a separator; to transcribe take {DEFAULT_TRANSCRIBER} or the folder of an MT3")
+        raise InstsepError(f"model {name}: is a separator; to transcribe take one of {', '.join(list_transcribers())}, or the folder of an MT3")
     if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
     from instsep.mt3 import Transcriber, load_mt3
-    network = load_mt3(name, device=pick_device(device))
+    shipped = WEIGHTS/str(name)
+    network = load_mt3(shipped if (shipped/"config.json").is_file() else name, device=pick_device(device))
+    if network.device.type == "cpu": network = network.float()  # shipped weights are stored in 16 bits
     return Transcriber(network, features=frame_posteriors(network.config, device), batch_size=batch_size)
 
 def frame_posteriors(

@@ -16,8 +16,8 @@ from ..core import InstsepError, atomic_path
 
 # %% auto #0
 __all__ = ['NETWORKS', 'NETWORK_NAMES', 'OPTION_NAMES', 'TENSOR_NAMES', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER',
-           'network', 'current_config', 'current_tensors', 'find_network', 'save_model', 'list_models', 'find_model',
-           'check_sizes', 'load_model']
+           'network', 'current_config', 'current_tensors', 'find_network', 'save_model', 'list_models',
+           'list_transcribers', 'find_model', 'check_sizes', 'load_model']
 
 # %% ../../nbs/reference/inference/registry.ipynb #70aeabb8
 NETWORKS: dict[str, type] = {}
@@ -104,6 +104,12 @@ def list_models() -> dict[str, dict]:
     configs = {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
     # those of transcribers have none
     return {name: config for name, config in configs.items() if "network" in config}
+
+
+def list_transcribers() -> dict[str, dict]:
+    "Names of the transcribers that come with the package, and their configurations."
+    configs = {p.parent.name: json.loads(p.read_text()) for p in sorted(WEIGHTS.glob("*/config.json"))}
+    return {name: config for name, config in configs.items() if "network" not in config}
 
 
 def find_model(name: str) -> Path:
