@@ -11,6 +11,7 @@
 them, and the paper's fine-tuning set: ten pieces, the same notes on guitar and piano two octaves apart. `train` goes on
 where it stopped. `table` makes benchmarks/results/mt3_posteriors.md from the logs in nbs/results/mt3_posteriors.
 """
+
 import json
 import math
 import os
@@ -33,9 +34,24 @@ from instsep.music.tokens import END, pad_labels
 from instsep.sound.notebank import NoteBank
 
 PROGRAMS = tuple(INSTRUMENTS[name].programs[0] for name in TRIO)  # 71, 24, 0
-CONFIG = MT3Config(front_end="posteriors", d_model=256, d_kv=64, d_ff=512, num_heads=4, num_layers=1, num_decoder_layers=3,
-                   dropout_rate=0.0, vocab_size=208, frame_positions="segment", steps_per_second=50, max_shift_seconds=2.1,
-                   program_list=PROGRAMS, pitch_range=(21, 108), drums=False, event_order="step")
+CONFIG = MT3Config(
+    front_end="posteriors",
+    d_model=256,
+    d_kv=64,
+    d_ff=512,
+    num_heads=4,
+    num_layers=1,
+    num_decoder_layers=3,
+    dropout_rate=0.0,
+    vocab_size=208,
+    frame_positions="segment",
+    steps_per_second=50,
+    max_shift_seconds=2.1,
+    program_list=PROGRAMS,
+    pitch_range=(21, 108),
+    drums=False,
+    event_order="step",
+)
 CODEC, FRONT = CONFIG.codec, CONFIG.frontend
 RATE, CONTEXT, SEGMENT, INPUT = FRONT.frame_rate, FRONT.context_frames, FRONT.segment_frames, FRONT.input_frames
 STEPS = CODEC.steps_per_second
@@ -46,17 +62,24 @@ SCALE = 4.0  # of the features while training; it goes into the weights
 
 # ---- targets
 
-def audible(parts: list[np.ndarray]) -> list[np.ndarray]:  # each (n, 4) in seconds -> (n, 3): onset, offset (steps), pitch
+
+def audible(
+    parts: list[np.ndarray],
+) -> list[np.ndarray]:  # each (n, 4) in seconds -> (n, 3): onset, offset (steps), pitch
     "Onsets on the grid; an offset where something begins within 40 ms of it, else on a grid of 40 ms: less is not heard."
-    begun = [np.rint(part[:, 0]*STEPS).astype(int) for part in parts]
+    begun = [np.rint(part[:, 0] * STEPS).astype(int) for part in parts]
     onsets = np.unique(np.concatenate(begun))
+
     def snap(step):
         at = np.searchsorted(onsets, step)
         near = [int(onsets[k]) for k in (at - 1, at) if 0 <= k < len(onsets)]
         best = min(near, key=lambda onset: abs(onset - step), default=-99)
-        return best if abs(best - step) <= 2 else int(round(step/2)*2)
-    ends = [np.array([snap(step) for step in np.rint(part[:, 1]*STEPS).astype(int)], int) for part in parts]
-    return [np.stack([on, np.maximum(off, on + 1), part[:, 2].astype(int)], 1) for on, off, part in zip(begun, ends, parts)]
+        return best if abs(best - step) <= 2 else int(round(step / 2) * 2)
+
+    ends = [np.array([snap(step) for step in np.rint(part[:, 1] * STEPS).astype(int)], int) for part in parts]
+    return [
+        np.stack([on, np.maximum(off, on + 1), part[:, 2].astype(int)], 1) for on, off, part in zip(begun, ends, parts)
+    ]
 
 
 def target(parts: list[np.ndarray], frame: int) -> list[int]:  # tokens of the segment that begins with this frame
@@ -67,23 +90,32 @@ def target(parts: list[np.ndarray], frame: int) -> list[int]:  # tokens of the s
         next_onset = {}
         for on, off, pitch in part[np.lexsort((part[:, 1], part[:, 0]))[::-1]].tolist():
             off = min(off, next_onset.get(pitch, off))
-            if off <= on: continue
+            if off <= on:
+                continue
             next_onset[pitch] = on
-            if not 21 <= pitch <= 108: continue
-            if on < start < off: ties.append((k, pitch))
-            if start <= on < end: events.append((on, 1, k, pitch))
-            if start < off < end: events.append((off, 0, k, pitch))
+            if not 21 <= pitch <= 108:
+                continue
+            if on < start < off:
+                ties.append((k, pitch))
+            if start <= on < end:
+                events.append((on, 1, k, pitch))
+            if start < off < end:
+                events.append((off, 0, k, pitch))
     ids, program = [], None
     for k, pitch in sorted(set(ties)):
-        if k != program: ids.append(CODEC.id("program", PROGRAMS[k]))
+        if k != program:
+            ids.append(CODEC.id("program", PROGRAMS[k]))
         ids.append(CODEC.id("pitch", pitch))
         program = k
     ids.append(CODEC.id("tie"))
     now, velocity = start, None
     for step, on, k, pitch in sorted(events):
-        if step > now: ids.append(CODEC.id("shift", step - start))
-        if k != program: ids.append(CODEC.id("program", PROGRAMS[k]))
-        if on != velocity: ids.append(CODEC.id("velocity", on))
+        if step > now:
+            ids.append(CODEC.id("shift", step - start))
+        if k != program:
+            ids.append(CODEC.id("program", PROGRAMS[k]))
+        if on != velocity:
+            ids.append(CODEC.id("velocity", on))
         ids.append(CODEC.id("pitch", pitch))
         now, program, velocity = step, k, on
     return ids + [END]
@@ -91,13 +123,17 @@ def target(parts: list[np.ndarray], frame: int) -> list[int]:  # tokens of the s
 
 # ---- posteriors
 
-def simulated(parts: list[np.ndarray], frame: int, rng, noise: bool = True) -> np.ndarray:  # (2, instruments, pitches, frames)
-    "What a frame-wise transcriber would say of these notes: triangles and bars, some less sure, some on the wrong instrument."
+
+def simulated(
+    parts: list[np.ndarray], frame: int, rng, noise: bool = True
+) -> np.ndarray:  # (2, instruments, pitches, frames)
+    "The posteriors a frame-wise transcriber may give: triangles and bars, some unsure, some on the wrong instrument."
     out, frames, first = np.zeros((2, 3, PITCHES, INPUT), np.float32), np.arange(INPUT), frame - CONTEXT
     for k, part in enumerate(parts):
         for onset, offset, pitch in part[:, :3].tolist():
-            begin, end, key = onset*RATE - first, offset*RATE - first, int(pitch) - 21
-            if not (0 <= key < PITCHES and end > -2 and begin < INPUT + 2): continue
+            begin, end, key = onset * RATE - first, offset * RATE - first, int(pitch) - 21
+            if not (0 <= key < PITCHES and end > -2 and begin < INPUT + 2):
+                continue
             sure = held_sure = 1.0
             if noise:
                 draw = rng.random()
@@ -105,33 +141,38 @@ def simulated(parts: list[np.ndarray], frame: int, rng, noise: bool = True) -> n
                 held_sure = 1.0 if rng.random() < 0.6 else rng.uniform(0.35, 1)
                 begin += rng.normal(0, 0.15)
                 end += rng.normal(0, 0.4) + (rng.exponential(3) if rng.random() < 0.05 else 0)
-            peak = np.maximum(1 - np.abs(frames - begin)/(rng.uniform(1.2, 2.2) if noise else 2.0), 0)
-            if noise: peak = np.minimum(peak*rng.uniform(0.8, 1.3), 1)
+            peak = np.maximum(1 - np.abs(frames - begin) / (rng.uniform(1.2, 2.2) if noise else 2.0), 0)
+            if noise:
+                peak = np.minimum(peak * rng.uniform(0.8, 1.3), 1)
             low, high = max(0, math.ceil(begin)), min(INPUT, max(math.ceil(end), math.ceil(begin) + 1))
             held = ((frames >= low) & (frames < high)).astype(np.float32)
             if noise and high > low:
-                held = np.maximum(held, np.clip(1 - (frames - high + 1)/(rng.uniform(0, 2) + 1), 0, 1)*(frames >= low))
+                held = np.maximum(
+                    held, np.clip(1 - (frames - high + 1) / (rng.uniform(0, 2) + 1), 0, 1) * (frames >= low)
+                )
                 if rng.random() < 0.3:  # it fades
-                    held = held*np.clip(1.15 - (frames - low)/max(high - low, 1)*rng.uniform(0, 0.8), 0.1, 1)
+                    held = held * np.clip(1.15 - (frames - low) / max(high - low, 1) * rng.uniform(0, 0.8), 0.1, 1)
             shares = [(k, 1.0)]
             if noise and rng.random() < 0.12:
                 other, share = (k + 1 + rng.integers(2)) % 3, rng.uniform(0, 0.65)
-                shares = [(k, 1 - share*rng.uniform(0.3, 1)), (other, share)]
+                shares = [(k, 1 - share * rng.uniform(0.3, 1)), (other, share)]
             for who, share in shares:
-                out[0, who, key] = np.maximum(out[0, who, key], peak*sure*share)
-                out[1, who, key] = np.maximum(out[1, who, key], held*held_sure*share)
+                out[0, who, key] = np.maximum(out[0, who, key], peak * sure * share)
+                out[1, who, key] = np.maximum(out[1, who, key], held * held_sure * share)
     if noise:
         for _ in range(rng.poisson(3)):  # and what nobody plays
             who, key, at, height = rng.integers(3), rng.integers(10, 80), rng.uniform(0, INPUT), rng.uniform(0.03, 0.4)
-            out[0, who, key] = np.maximum(out[0, who, key], np.maximum(1 - np.abs(frames - at)/rng.uniform(1, 2), 0)*height)
+            out[0, who, key] = np.maximum(
+                out[0, who, key], np.maximum(1 - np.abs(frames - at) / rng.uniform(1, 2), 0) * height
+            )
             length = rng.integers(0, 15)
-            span = out[1, who, key, int(at):int(at) + length]
-            np.maximum(span, height*rng.uniform(0.3, 1.3), out=span)
+            span = out[1, who, key, int(at) : int(at) + length]
+            np.maximum(span, height * rng.uniform(0.3, 1.3), out=span)
     return np.minimum(out, 1)
 
 
 def sparse(posteriors: np.ndarray) -> tuple:  # (2, instruments, pitches, frames) -> shape, places, values in 255ths
-    steps = np.rint(posteriors*255).astype(np.uint8)
+    steps = np.rint(posteriors * 255).astype(np.uint8)
     steps[steps < 3] = 0
     places = np.flatnonzero(steps)
     return np.array(steps.shape), places.astype(np.int32), steps.reshape(-1)[places]
@@ -143,11 +184,12 @@ def window(item: dict, frame: int) -> np.ndarray:  # (2, instruments, pitches, f
     full[item["places"]] = item["values"]
     full = full.reshape(item["shape"])
     low, high = frame - CONTEXT, frame + SEGMENT + CONTEXT
-    inside = full[..., max(0, low):min(full.shape[-1], high)]
-    return np.pad(inside, [(0, 0)]*3 + [(max(0, -low), max(0, high - full.shape[-1]))]).astype(np.float32)/255
+    inside = full[..., max(0, low) : min(full.shape[-1], high)]
+    return np.pad(inside, [(0, 0)] * 3 + [(max(0, -low), max(0, high - full.shape[-1]))]).astype(np.float32) / 255
 
 
 # ---- pools: .npz files of arrays, an item after the other
+
 
 def save_pool(path: Path, items: list[dict]) -> None:
     arrays = {f"{number:06d}/{name}": value for number, item in enumerate(items) for name, value in item.items()}
@@ -163,7 +205,10 @@ def load_pool(path: Path) -> list[dict]:
         for name in arrays.files:
             number, field = name.split("/")
             items.setdefault(number, {})[field] = arrays[name]
-    return [dict(item, parts=[item[f"part{k}"] for k in range(3)], seconds=float(item["seconds"])) for item in items.values()]
+    return [
+        dict(item, parts=[item[f"part{k}"] for k in range(3)], seconds=float(item["seconds"]))
+        for item in items.values()
+    ]
 
 
 def item_of(score, seconds: float, posteriors: np.ndarray | None = None) -> dict:
@@ -172,73 +217,99 @@ def item_of(score, seconds: float, posteriors: np.ndarray | None = None) -> dict
     return dict(parts, seconds=np.array(seconds), **found)
 
 
-def silent_player(*arguments, **options): return None
+def silent_player(*arguments, **options):
+    return None
 
 
 def make_pools(options) -> None:
     folder, pieces, bank = Path(options.output), PieceBank.load(options.pieces), NoteBank.load(options.bank)
     folder.mkdir(parents=True, exist_ok=True)
     plan = dict(instruments=TRIO, sample_rate=22050, absent=0.2, kinds=KINDS)
-    scores = Mixtures(pieces.split()["train"], silent_player, {name: ["any"] for name in TRIO}, seconds=6.5, other=0.0, seed=1,
-                      augmentation=(), **plan)
-    save_pool(folder/"scores.npz", [item_of(scores.score(number), 6.5) for number in range(options.scores)])
+    scores = Mixtures(
+        pieces.split()["train"],
+        silent_player,
+        {name: ["any"] for name in TRIO},
+        seconds=6.5,
+        other=0.0,
+        seed=1,
+        augmentation=(),
+        **plan,
+    )
+    save_pool(folder / "scores.npz", [item_of(scores.score(number), 6.5) for number in range(options.scores)])
     weights = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)
-    mixtures = Mixtures(pieces.split()["train"], bank_player(bank, cents=12.0, fade=True), balanced(bank, weights), seconds=8.0,
-                        other=0.15, seed=11, augmentation=STRONG_AUGMENTATION, **plan)
+    mixtures = Mixtures(
+        pieces.split()["train"],
+        bank_player(bank, cents=12.0, fade=True),
+        balanced(bank, weights),
+        seconds=8.0,
+        other=0.15,
+        seed=11,
+        augmentation=STRONG_AUGMENTATION,
+        **plan,
+    )
     transcriber, items = FrameTranscriber.from_pretrained(), []
     for number in range(options.mixtures):
         score, stems = mixtures.item(number)
         items.append(item_of(score, 8.0, np.concatenate(list(transcriber.probabilities([stems.sum(0)])), -1)[:2]))
-    save_pool(folder/"mixtures.npz", items)
+    save_pool(folder / "mixtures.npz", items)
     make_octaves(folder, pieces, bank, transcriber)
 
 
 def make_octaves(folder: Path, pieces, bank, transcriber) -> None:
     "The paper's fine-tuning set: whole pieces, 80/20."
     from instsep.training.mt3 import WholePieces, octave_pieces
+
     player, weights = bank_player(bank, cents=12.0, fade=True), dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)
     for name, chosen, seed in zip(("train", "valid"), octave_pieces(pieces, count=10, hours=1.5), (0, 1)):
         whole, items = WholePieces(chosen, player, balanced(bank, weights), sample_rate=22050, seed=seed), []
         for number, _ in enumerate(chosen):
             score = whole.arranged[number]
             end = max(part[:, 1].max() for part in score.parts.values()) + 1
-            posteriors = np.concatenate(list(transcriber.probabilities(blocks_of(score, player, end, seed, number))), -1)[:2]
-            items.append(item_of(score, posteriors.shape[-1]/RATE, posteriors))
-        save_pool(folder/f"octaves_{name}.npz", items)
+            posteriors = np.concatenate(
+                list(transcriber.probabilities(blocks_of(score, player, end, seed, number))), -1
+            )[:2]
+            items.append(item_of(score, posteriors.shape[-1] / RATE, posteriors))
+        save_pool(folder / f"octaves_{name}.npz", items)
 
 
 def blocks_of(score, player, end: float, seed: int, number: int):
     "A piece as sound, 20 s at a time, each player at a level of its own."
     rng = np.random.default_rng([seed, number, 7])
-    gains = {name: 0.05*10**(rng.uniform(-5, 5)/20) for name in score.parts}
+    gains = {name: 0.05 * 10 ** (rng.uniform(-5, 5) / 20) for name in score.parts}
     for start in np.arange(0, end, 20.0):
         total = 0
         for name, notes in score.parts.items():
-            sound = player(cut(notes, start, 20.0), INSTRUMENTS[name], score.instances[name], 20.0,
-                           np.random.default_rng([seed, number, int(start)]))
-            total = total + sound*gains[name]/max(np.sqrt(np.mean(sound**2)), 0.02)
-        yield (total/max(1, np.abs(total).max()/0.95)).astype(np.float32)
+            sound = player(
+                cut(notes, start, 20.0),
+                INSTRUMENTS[name],
+                score.instances[name],
+                20.0,
+                np.random.default_rng([seed, number, int(start)]),
+            )
+            total = total + sound * gains[name] / max(np.sqrt(np.mean(sound**2)), 0.02)
+        yield (total / max(1, np.abs(total).max() / 0.95)).astype(np.float32)
 
 
 # ---- the network before it has learnt anything, and its loss
+
 
 def begin(network: MT3) -> MT3:
     """Times begin as the positions of the frames they stand for, pitches as the columns of their posteriors, and
     cross-attention looks for the position of a time and passes on what it finds."""
     d = CONFIG.d_model
     with torch.no_grad():
-        times = positions_at(torch.arange(SHIFTS)/STEPS*RATE + CONTEXT, d, "segment")
-        network.embed.weight[SHIFT:SHIFT + SHIFTS] = 1.5*times
-        network.lm_head.weight[SHIFT:SHIFT + SHIFTS] = times*d**-0.5
+        times = positions_at(torch.arange(SHIFTS) / STEPS * RATE + CONTEXT, d, "segment")
+        network.embed.weight[SHIFT : SHIFT + SHIFTS] = 1.5 * times
+        network.lm_head.weight[SHIFT : SHIFT + SHIFTS] = times * d**-0.5
         pitches = torch.randn(PITCHES, d)
-        columns = torch.randn(3, 3, PITCHES, d)*0.5 + pitches
+        columns = torch.randn(3, 3, PITCHES, d) * 0.5 + pitches
         columns[1] *= 0.6
-        network.project.weight.copy_(columns.flatten(0, 2).T*(2*3*PITCHES)**-0.5*1.5)
-        network.embed.weight[PITCH:PITCH + PITCHES] = pitches
-        network.lm_head.weight[PITCH:PITCH + PITCHES] = pitches*d**-0.5
+        network.project.weight.copy_(columns.flatten(0, 2).T * (2 * 3 * PITCHES) ** -0.5 * 1.5)
+        network.embed.weight[PITCH : PITCH + PITCHES] = pitches
+        network.lm_head.weight[PITCH : PITCH + PITCHES] = pitches * d**-0.5
         for layer in network.decoder:
             attention = layer.cross_attention
-            attention.q.weight.copy_(2*d**-0.5*attention.k.weight)
+            attention.q.weight.copy_(2 * d**-0.5 * attention.k.weight)
             attention.o.weight.copy_(attention.v.weight.T)
     return network
 
@@ -246,19 +317,20 @@ def begin(network: MT3) -> MT3:
 def attend(attention, x, keys, values, mask=None, at=None, reach=1.6):
     "Attention, and how little half of the heads look at the frame where it happens: guided attention."
     scores = attention.split(attention.q(x)) @ keys.transpose(-1, -2)
-    if mask is not None: scores = scores + mask
+    if mask is not None:
+        scores = scores + mask
     log_weights, guide = scores.float().log_softmax(-1), 0.0
     if at is not None:
         near = (torch.arange(keys.shape[2]) - at[..., None]).abs() <= reach
-        share = (log_weights[:, :attention.num_heads//2].exp()*near[:, None]).sum(-1)
-        guide = -(share + 1e-4).log().mean(1)                                  # (batch, tokens)
+        share = (log_weights[:, : attention.num_heads // 2].exp() * near[:, None]).sum(-1)
+        guide = -(share + 1e-4).log().mean(1)  # (batch, tokens)
     found = log_weights.exp().to(values.dtype) @ values
     return attention.o(found.transpose(1, 2).flatten(-2)), guide
 
 
 def forward(network: MT3, x, ids, at):
     "Logits (batch, tokens, vocabulary) and the guide's loss (batch, tokens); plain products, which compile well."
-    x = network.project(x) + network.frame_positions[:x.shape[1]]
+    x = network.project(x) + network.frame_positions[: x.shape[1]]
     for layer in network.encoder:
         normed = layer.attention_norm(x)
         x = x + attend(layer.attention, normed, *layer.attention.keys_values(normed))[0]
@@ -268,52 +340,66 @@ def forward(network: MT3, x, ids, at):
     for layer in network.decoder:
         normed = layer.self_attention_norm(y)
         y = y + attend(layer.self_attention, normed, *layer.self_attention.keys_values(normed), mask=mask)[0]
-        found, share = attend(layer.cross_attention, layer.cross_attention_norm(y), *layer.cross_attention.keys_values(encoded), at=at)
+        found, share = attend(
+            layer.cross_attention, layer.cross_attention_norm(y), *layer.cross_attention.keys_values(encoded), at=at
+        )
         y, guide = y + found, guide + share
         y = y + layer.feed_forward(layer.feed_forward_norm(y))
-    return network.lm_head(network.decoder_norm(y)), guide/len(network.decoder)
+    return network.lm_head(network.decoder_norm(y)), guide / len(network.decoder)
 
 
 def event_frames(labels: torch.Tensor) -> torch.Tensor:  # (batch, tokens): the frame that each token is about
     is_time = (labels >= SHIFT) & (labels < SHIFT + SHIFTS)
     last = torch.where(is_time, torch.arange(labels.shape[1]), -1).cummax(1).values
-    time_ = torch.where(is_time, labels - SHIFT, 0).gather(1, last.clamp(min=0))/STEPS*RATE + CONTEXT
+    time_ = torch.where(is_time, labels - SHIFT, 0).gather(1, last.clamp(min=0)) / STEPS * RATE + CONTEXT
     return torch.where(labels == END, float(SEGMENT + CONTEXT), torch.where(last >= 0, time_, float(CONTEXT)))
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor, soft: float) -> tuple[torch.Tensor, torch.Tensor]:
     "Cross-entropy, and the same with some of each time's weight on the steps before and after it."
     log_p, known, labels = logits.float().log_softmax(-1), labels >= 0, labels.clamp(min=0)
-    def nll(ids): return -log_p.gather(-1, ids[..., None])[..., 0]
+
+    def nll(ids):
+        return -log_p.gather(-1, ids[..., None])[..., 0]
+
     hard = nll(labels)
     is_time = (labels > SHIFT) & (labels < SHIFT + SHIFTS - 1) & known
     around = nll((labels - 1).clamp(min=0)) + nll((labels + 1).clamp(max=logits.shape[-1] - 1))
-    return hard[known].mean(), torch.where(is_time, (1 - 2*soft)*hard + soft*around, hard)[known].mean()
+    return hard[known].mean(), torch.where(is_time, (1 - 2 * soft) * hard + soft * around, hard)[known].mean()
 
 
 # ---- batches and scores
 
-def features(posteriors: np.ndarray) -> torch.Tensor:  # (batch, 2, instruments, pitches, frames) -> (batch, frames, features)
-    return torch.from_numpy(np.stack([posterior_features(*each) for each in posteriors]))*SCALE
+
+def features(
+    posteriors: np.ndarray,
+) -> torch.Tensor:  # (batch, 2, instruments, pitches, frames) -> (batch, frames, features)
+    return torch.from_numpy(np.stack([posterior_features(*each) for each in posteriors])) * SCALE
 
 
-def labels_of(targets: list[list[int]]) -> torch.Tensor: return torch.from_numpy(pad_labels(targets)).long()
+def labels_of(targets: list[list[int]]) -> torch.Tensor:
+    return torch.from_numpy(pad_labels(targets)).long()
 
 
 def segment(item: dict, rng, *, noise: bool = True) -> tuple[np.ndarray, list[int]]:
-    frame = int(rng.integers(0, int(item["seconds"]*RATE) - SEGMENT - 1))
-    if "values" in item: return window(item, frame), target(item["parts"], frame)
+    frame = int(rng.integers(0, int(item["seconds"] * RATE) - SEGMENT - 1))
+    if "values" in item:
+        return window(item, frame), target(item["parts"], frame)
     parts = item["parts"]
-    if noise and rng.random() < 0.15: parts = [part[rng.random(len(part)) < rng.random()] for part in parts]  # sparse
+    if noise and rng.random() < 0.15:
+        parts = [part[rng.random(len(part)) < rng.random()] for part in parts]  # sparse
     return simulated(parts, frame, rng, noise), target(parts, frame)
 
 
 def batches(scores: list, real: list, share: float, size: int, rng):
     "Endless batches of segments of about the same length."
     while True:
-        drawn = [segment((pool := real if rng.random() < share else scores)[rng.integers(len(pool))], rng) for _ in range(8*size)]
+        drawn = [
+            segment((pool := real if rng.random() < share else scores)[rng.integers(len(pool))], rng)
+            for _ in range(8 * size)
+        ]
         drawn = sorted((pair for pair in drawn if len(pair[1]) < 230), key=lambda pair: len(pair[1]))
-        groups = [drawn[k:k + size] for k in range(0, len(drawn) - size + 1, size)]
+        groups = [drawn[k : k + size] for k in range(0, len(drawn) - size + 1, size)]
         for number in rng.permutation(len(groups)):
             yield np.stack([x for x, _ in groups[number]]), labels_of([y for _, y in groups[number]])
 
@@ -325,15 +411,17 @@ def fixed(items: list, count: int, seed: int = 99) -> tuple[np.ndarray, list]:
 
 
 def read_notes(token_lists: list) -> list[Note]:
-    "Notes that begin in each segment, the segments far apart in time; a key that is struck again within 80 ms is not counted twice."
+    "Notes that begin in each segment, the segments far apart in time; one struck again within 80 ms counts once."
     from instsep.music.tokens import NoteDecoder
+
     notes = []
     for number, ids in enumerate(token_lists):
-        decoder = NoteDecoder(CODEC).read(number*100*STEPS, ids)
+        decoder = NoteDecoder(CODEC).read(number * 100 * STEPS, ids)
         last = {}
-        for note in sorted(decoder.finish(number*100*STEPS + 103).notes):
+        for note in sorted(decoder.finish(number * 100 * STEPS + 103).notes):
             key = note.program, note.pitch
-            if key not in last or note.onset - last[key] > 0.081: notes.append(note)
+            if key not in last or note.onset - last[key] > 0.081:
+                notes.append(note)
             last[key] = note.onset if key not in last or note.onset - last[key] > 0.081 else last[key]
     return notes
 
@@ -345,32 +433,44 @@ def score(network: MT3, inputs: np.ndarray, targets: list) -> dict:
     total = count = 0
     written = []
     for k in range(0, len(inputs), 32):
-        x, labels = features(inputs[k:k + 32]), labels_of(targets[k:k + 32])
+        x, labels = features(inputs[k : k + 32]), labels_of(targets[k : k + 32])
         loss, _ = losses(network(inputs=x, labels=labels).logits, labels, 0.0)
-        total, count = total + loss*(labels >= 0).sum(), count + (labels >= 0).sum()
+        total, count = total + loss * (labels >= 0).sum(), count + (labels >= 0).sum()
         written += network.generate(x, max_length=260)[:, 1:].tolist()
     network.train()
     truth, found = read_notes(targets), read_notes(written)
-    def f1(**options): return round(2*len(match_notes(truth, found, **options))/max(1, len(truth) + len(found)), 4)
+
+    def f1(**options):
+        return round(2 * len(match_notes(truth, found, **options)) / max(1, len(truth) + len(found)), 4)
+
     right = len(match_notes(truth, found, offset_ratio=None))
-    return dict(loss=round(float(total/count), 4), onset_f1=f1(offset_ratio=None),
-                instrument_onset_f1=f1(offset_ratio=None, instrument=lambda note: note.program), onset_offset_f1=f1(),
-                notes_true=len(truth), notes_found=len(found), false_positives=len(found) - right, false_negatives=len(truth) - right)
+    return dict(
+        loss=round(float(total / count), 4),
+        onset_f1=f1(offset_ratio=None),
+        instrument_onset_f1=f1(offset_ratio=None, instrument=lambda note: note.program),
+        onset_offset_f1=f1(),
+        notes_true=len(truth),
+        notes_found=len(found),
+        false_positives=len(found) - right,
+        false_negatives=len(truth) - right,
+    )
 
 
 # ---- training
+
 
 def train(options) -> None:
     "Half of the segments from simulated posteriors, half from real ones; averages of the weights are what counts."
     folder, pools = Path(options.output), Path(options.pools)
     folder.mkdir(parents=True, exist_ok=True)
     shipping = options.command == "ship"
-    real = load_pool(pools/"mixtures.npz") + (load_pool(pools/"octaves_train.npz") if shipping else [])
-    scores, share = load_pool(pools/"scores.npz"), 0.9 if shipping else options.real_share
+    real = load_pool(pools / "mixtures.npz") + (load_pool(pools / "octaves_train.npz") if shipping else [])
+    scores, share = load_pool(pools / "scores.npz"), 0.9 if shipping else options.real_share
     rate, warmup = (4e-4, 50) if shipping else (options.learning_rate, 150)
     torch.manual_seed(options.seed)
-    network, last = begin(MT3(CONFIG)), folder/"last.pt"
-    if options.init: network.load_state_dict(torch.load(options.init, weights_only=True)["average"])
+    network, last = begin(MT3(CONFIG)), folder / "last.pt"
+    if options.init:
+        network.load_state_dict(torch.load(options.init, weights_only=True)["average"])
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     average, step, spent = {name: value.clone() for name, value in network.state_dict().items()}, 0, 0.0
     if last.is_file():
@@ -379,25 +479,29 @@ def train(options) -> None:
         optimizer.load_state_dict(state["optimizer"])
         average, step, spent = state["average"], state["step"], state["seconds"]
     compiled = torch.compile(forward, dynamic=True) if options.compile else forward
-    valid, rng = fixed(load_pool(pools/"octaves_valid.npz"), 64), np.random.default_rng([options.seed, step])
+    valid, rng = fixed(load_pool(pools / "octaves_valid.npz"), 64), np.random.default_rng([options.seed, step])
     begun, since, recent = time.time() - spent, time.time(), []
     for inputs, labels in batches(scores, real, share, options.batch, rng):
         spent = time.time() - begun
-        done = spent/(60*options.minutes)
-        if done >= 1: break
+        done = spent / (60 * options.minutes)
+        if done >= 1:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = rate*(min(1, (step + 1)/warmup)*(0.5 + 0.5*math.cos(math.pi*done)) + 0.01)
+            group["lr"] = rate * (min(1, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * done)) + 0.01)
         with torch.autocast("cpu", torch.bfloat16):
-            logits, guide = compiled(network, features(inputs), F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels))
+            logits, guide = compiled(
+                network, features(inputs), F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels)
+            )
         hard, loss = losses(logits, labels, 0.15)
         optimizer.zero_grad()
-        (loss + 0.3*guide[labels >= 0].mean()).backward()
+        (loss + 0.3 * guide[labels >= 0].mean()).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         step += 1
         recent = [*recent[-99:], hard.item()]
         with torch.no_grad():
-            for name, value in network.state_dict().items(): average[name].lerp_(value, 1 - min(0.998, step/(step + 10)))
+            for name, value in network.state_dict().items():
+                average[name].lerp_(value, 1 - min(0.998, step / (step + 10)))
         if time.time() - since > 300:
             report(folder, network, average, optimizer, step, spent, recent, valid)
             since = time.time()
@@ -408,86 +512,131 @@ def report(folder, network, average, optimizer, step, spent, recent, valid) -> N
     "A line of the log, and a checkpoint."
     raw = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(average)
-    line = dict(step=step, seconds=round(spent), train_loss=round(float(np.mean(recent)), 4), octaves=score(network, *valid))
+    line = dict(
+        step=step, seconds=round(spent), train_loss=round(float(np.mean(recent)), 4), octaves=score(network, *valid)
+    )
     network.load_state_dict(raw)
     print(json.dumps(line), flush=True)
-    with open(folder/"log.jsonl", "a") as file: file.write(json.dumps(line) + "\n")
-    torch.save(dict(average=average, raw=raw, optimizer=optimizer.state_dict(), step=step, seconds=spent), folder/"part.pt")
-    os.replace(folder/"part.pt", folder/"last.pt")
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    torch.save(
+        dict(average=average, raw=raw, optimizer=optimizer.state_dict(), step=step, seconds=spent), folder / "part.pt"
+    )
+    os.replace(folder / "part.pt", folder / "last.pt")
 
 
 # ---- the paper's study
 
+
 class LowRank(torch.nn.Module):
     "A frozen linear layer with a correction of low rank (Hu et al. 2021)."
+
     def __init__(self, linear: torch.nn.Linear, rank: int = 8):
         super().__init__()
         self.linear = linear
-        self.down = torch.nn.Parameter(torch.randn(rank, linear.in_features)*linear.in_features**-0.5)
+        self.down = torch.nn.Parameter(torch.randn(rank, linear.in_features) * linear.in_features**-0.5)
         self.up = torch.nn.Parameter(torch.zeros(linear.out_features, rank))
 
-    def forward(self, x): return F.linear(x, self.linear.weight + 2*self.up @ self.down)
+    def forward(self, x):
+        return F.linear(x, self.linear.weight + 2 * self.up @ self.down)
 
 
 def choose(network: MT3, way: str) -> list[torch.nn.Parameter]:
     "What is trained."
     network.requires_grad_(way in ("everything", "encoder", "more"))
-    if way == "encoder": [part.requires_grad_(False) for part in (network.project, network.encoder, network.encoder_norm)]
-    if way == "last": [part.requires_grad_(True) for part in (network.decoder[-1], network.decoder_norm, network.lm_head)]
+    if way == "encoder":
+        [part.requires_grad_(False) for part in (network.project, network.encoder, network.encoder_norm)]
+    if way == "last":
+        [part.requires_grad_(True) for part in (network.decoder[-1], network.decoder_norm, network.lm_head)]
     if way == "lora":
         for attention in [module for module in network.modules() if type(module).__name__ == "Attention"]:
-            for name in "qkvo": setattr(attention, name, LowRank(getattr(attention, name)))
+            for name in "qkvo":
+                setattr(attention, name, LowRank(getattr(attention, name)))
     return [weight for weight in network.parameters() if weight.requires_grad]
 
 
 def study(options) -> None:
-    "50 epochs of 50 batches of 4, as the paper's; the loss of each epoch, and the notes before, at the best and at the last."
-    pools, torch_seed = Path(options.pools), torch.manual_seed(options.seed)
-    pool = load_pool(pools/"octaves_train.npz") + (load_pool(pools/"mixtures.npz") if options.way == "more" else [])
-    valid, rng = fixed(load_pool(pools/"octaves_valid.npz"), 64), np.random.default_rng([options.seed, 1])
+    "50 epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last."
+    torch.manual_seed(options.seed)
+    pools = Path(options.pools)
+    pool = load_pool(pools / "octaves_train.npz") + (load_pool(pools / "mixtures.npz") if options.way == "more" else [])
+    valid, rng = fixed(load_pool(pools / "octaves_valid.npz"), 64), np.random.default_rng([options.seed, 1])
     network = MT3(CONFIG)
     network.load_state_dict(torch.load(options.init, weights_only=True)["average"])
     before, weights = score(network, *valid), choose(network, options.way)
-    optimizer, rows, best, start = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0), [], (math.inf,), time.time()
+    optimizer, rows, best, start = (
+        torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0),
+        [],
+        (math.inf,),
+        time.time(),
+    )
     for epoch in range(51):
         recent = []
         for _ in range(50 if epoch else 0):
             pairs = [segment(pool[rng.integers(len(pool))], rng) for _ in range(4)]
             labels = labels_of([y for _, y in pairs])[:, :260]
             with torch.autocast("cpu", torch.bfloat16):
-                logits, _ = forward(network, features(np.stack([x for x, _ in pairs])), F.pad(labels[:, :-1].clamp(min=0), (1, 0)),
-                                    event_frames(labels))
+                logits, _ = forward(
+                    network,
+                    features(np.stack([x for x, _ in pairs])),
+                    F.pad(labels[:, :-1].clamp(min=0), (1, 0)),
+                    event_frames(labels),
+                )
             loss, _ = losses(logits, labels, 0.0)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             recent.append(loss.item())
-        with torch.no_grad(): found = score_loss(network, *valid)
-        rows.append(dict(epoch=epoch, train_loss=round(float(np.mean(recent)), 5) if recent else None, valid_loss=round(found, 5)))
-        if found < best[0]: best = found, epoch, {name: value.clone() for name, value in network.state_dict().items()}
+        with torch.no_grad():
+            found = score_loss(network, *valid)
+        rows.append(
+            dict(
+                epoch=epoch, train_loss=round(float(np.mean(recent)), 5) if recent else None, valid_loss=round(found, 5)
+            )
+        )
+        if found < best[0]:
+            best = found, epoch, {name: value.clone() for name, value in network.state_dict().items()}
     at_last = score(network, *valid)
     network.load_state_dict(best[2])
-    write_json(Path(options.output)/f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json", dict(
-        way=options.way, learning_rate=options.learning_rate, seed=options.seed, trained_weights=sum(each.numel() for each in weights),
-        seconds=round(time.time() - start), best_epoch=best[1], best_valid_loss=round(best[0], 4), last_valid_loss=rows[-1]["valid_loss"],
-        before=before, at_best=score(network, *valid), at_last=at_last, rows=rows), indent=1)
+    write_json(
+        Path(options.output) / f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json",
+        dict(
+            way=options.way,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            trained_weights=sum(each.numel() for each in weights),
+            seconds=round(time.time() - start),
+            best_epoch=best[1],
+            best_valid_loss=round(best[0], 4),
+            last_valid_loss=rows[-1]["valid_loss"],
+            before=before,
+            at_best=score(network, *valid),
+            at_last=at_last,
+            rows=rows,
+        ),
+        indent=1,
+    )
 
 
 def score_loss(network: MT3, inputs, targets) -> float:
     total = count = 0
     for k in range(0, len(inputs), 32):
-        labels = labels_of(targets[k:k + 32])
-        logits, _ = forward(network, features(inputs[k:k + 32]), F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels))
-        total, count = total + losses(logits, labels, 0.0)[0]*(labels >= 0).sum(), count + (labels >= 0).sum()
-    return float(total/count)
+        labels = labels_of(targets[k : k + 32])
+        logits, _ = forward(
+            network, features(inputs[k : k + 32]), F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels)
+        )
+        total, count = total + losses(logits, labels, 0.0)[0] * (labels >= 0).sum(), count + (labels >= 0).sum()
+    return float(total / count)
 
 
 # ---- what comes of it
 
+
 def export(options) -> None:
     "A folder for `instsep transcribe -n`, weights in 16 bits."
     from instsep.training.mt3 import save_network
+
     state = {name: value.clone() for name, value in torch.load(options.init, weights_only=True)["average"].items()}
     state["project.weight"] *= SCALE
     network = MT3(CONFIG)
@@ -497,16 +646,27 @@ def export(options) -> None:
 
 def table(options) -> None:
     from instsep.metrics import format_table
-    logs = sorted((LOGS/"mt3_posteriors").glob("study_*.json"))
+
+    logs = sorted((LOGS / "mt3_posteriors").glob("study_*.json"))
     rows = [json.loads(path.read_text()) for path in logs]
+
     def row(each):
         best, last = each["at_best"], each["at_last"]
-        return {"trained": each["way"], "learning rate": f"{each['learning_rate']:g}", "seed": each["seed"], "weights": each["trained_weights"],
-                "lowest validation loss": f"{each['best_valid_loss']:.3f}", "at epoch": each["best_epoch"],
-                "at epoch 50": f"{each['last_valid_loss']:.3f}", "onset F1, best": f"{best['onset_f1']:.3f}",
-                "by instrument": f"{best['instrument_onset_f1']:.3f}", "onset F1, epoch 50": f"{last['onset_f1']:.3f}",
-                "false positives, negatives": f"{best['false_positives']}, {best['false_negatives']}"}
-    write_text(RESULTS/"mt3_posteriors_study.md", format_table([row(each) for each in rows]) + "\n")
+        return {
+            "trained": each["way"],
+            "learning rate": f"{each['learning_rate']:g}",
+            "seed": each["seed"],
+            "weights": each["trained_weights"],
+            "lowest validation loss": f"{each['best_valid_loss']:.3f}",
+            "at epoch": each["best_epoch"],
+            "at epoch 50": f"{each['last_valid_loss']:.3f}",
+            "onset F1, best": f"{best['onset_f1']:.3f}",
+            "by instrument": f"{best['instrument_onset_f1']:.3f}",
+            "onset F1, epoch 50": f"{last['onset_f1']:.3f}",
+            "false positives, negatives": f"{best['false_positives']}, {best['false_negatives']}",
+        }
+
+    write_text(RESULTS / "mt3_posteriors_study.md", format_table([row(each) for each in rows]) + "\n")
 
 
 def main():
@@ -515,9 +675,19 @@ def main():
     for name, run in dict(pools=make_pools, train=train, ship=train, study=study, export=export, table=table).items():
         command = commands.add_parser(name)
         command.set_defaults(run=run)
-        for flag, default, kind in (("--pieces", "data/pieces.npz", str), ("--bank", "data/bank.safetensors", str), ("--pools", "data/mt3", str),
-                                    ("--init", None, str), ("--scores", 20000, int), ("--mixtures", 1000, int), ("--minutes", 66.0, float),
-                                    ("--batch", 32, int), ("--learning-rate", 1.5e-3, float), ("--real-share", 0.5, float), ("--seed", 0, int)):
+        for flag, default, kind in (
+            ("--pieces", "data/pieces.npz", str),
+            ("--bank", "data/bank.safetensors", str),
+            ("--pools", "data/mt3", str),
+            ("--init", None, str),
+            ("--scores", 20000, int),
+            ("--mixtures", 1000, int),
+            ("--minutes", 66.0, float),
+            ("--batch", 32, int),
+            ("--learning-rate", 1.5e-3, float),
+            ("--real-share", 0.5, float),
+            ("--seed", 0, int),
+        ):
             command.add_argument(flag, default=default, type=kind)
         command.add_argument("-o", "--output", default="runs/mt3")
         command.add_argument("--way", default="everything", choices=["everything", "encoder", "last", "lora", "more"])
@@ -527,4 +697,5 @@ def main():
     options.run(options)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -277,7 +277,8 @@ def costs(answers: list[dict]) -> list[dict]:
             for system, own_rows in groups.items()]
 
 
-def transcribe_all(items: list[Item], transcriber, separator: Separator | None, basic_pitch: BasicPitch | None) -> list[dict]:
+def transcribe_all(items: list[Item], transcriber, separator: Separator | None,
+                   basic_pitch: BasicPitch | None) -> list[dict]:
     "Which system found what in which item."
     answers = []
     def answer(item, system, found, cpu=math.nan):

@@ -182,9 +182,8 @@ def fixed_positions(
     d_model: int, # width of the network
     table: str = "magenta", # exponents i/(d/2 - 1) as in magenta/mt3, or i/(d/2) as in the "kunato" port; or "segment"
 ) -> torch.Tensor: # float32 (length, d_model): sines, then cosines
-    """The waves that tell positions apart, from one radian a step down to 1/10000. Of the table "segment", made for
-    some
-    hundred frames, from two radians down to 1/50: neighbours differ more."""
+    """The waves that tell positions apart, from one radian a step down to 1/10000. Of the table "segment", which is
+    made for some hundred frames, from two radians down to 1/50: neighbours differ more."""
     return positions_at(torch.arange(length), d_model, table)
 
 def positions_at(
@@ -485,7 +484,7 @@ def _rename_kunato(state: dict, path: Path) -> dict:
             if not torch.allclose(tensor.double(), expected, rtol=1e-5):
                 raise InstsepError(f"{path}: {name} is not the port's table of positions")
         else:
-            for pattern, ours in KUNATO_NAMES:
+            for pattern, ours in KUNATO_NAMES:  # noqa: B007
                 if match := re.fullmatch(pattern, name): break
             else: raise InstsepError(f"{path}: {name} is no part of MT3; is this another network's file?")
             renamed[match.expand(ours)] = tensor
@@ -523,12 +522,11 @@ def _find_folder(name_or_path: str | Path, **hub) -> Path:
     "The folder itself, or where the hub's files were put."
     if Path(name_or_path).is_dir(): return Path(name_or_path)
     if Path(name_or_path).exists() or str(name_or_path).count("/") != 1:
-        raise InstsepError(f"{name_or_path}: no such folder; give a folder with config.json or a Hugging Face id as "
-                           "owner/name")
+        raise InstsepError(f"{name_or_path}: no such folder; give a folder with config.json "
+                           "or a Hugging Face id as owner/name")
     from huggingface_hub import snapshot_download
-    try:
-        return Path(snapshot_download(str(name_or_path), allow_patterns=["config.json", "*.safetensors", "*.pth"],
-                                      **hub))
+    wanted = ["config.json", "*.safetensors", "*.pth"]
+    try: return Path(snapshot_download(str(name_or_path), allow_patterns=wanted, **hub))
     except Exception as error:  # no network, no such repository, no access
         raise InstsepError(f"{name_or_path}: no such folder, and the Hugging Face hub does not give it "
                            f"({type(error).__name__}); check the name and the network") from error
@@ -569,8 +567,8 @@ def load_mt3(
         network = cls(MT3Config(**config))
     except InstsepError: raise
     except Exception as error:  # sizes that are none
-        raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 ({type(error).__name__}: "
-                           f"{error})") from error
+        raise InstsepError(f"{folder/'config.json'}: is no configuration of an MT3 "
+                           f"({type(error).__name__}: {error})") from error
     _check_fit(network.state_dict(), state, weights)
     network.load_state_dict(state)
     return network.to(device=device, dtype=dtype or next(iter(state.values())).dtype).eval()
@@ -632,7 +630,8 @@ class GrammarMask:
         **options, # of `Grammar`: restrike, repeat_steps
     ):
         self.make = lambda: Grammar(codec, last_step=last_step, **options)
-        self.ids, self.grammars, self.numbers = None, [], []  # of the last call: (rows, tokens); for each row where it stands
+        # of the last call: (rows, tokens); for each row where it stands, and its number in the batch that was begun
+        self.ids, self.grammars, self.numbers = None, [], []
 
     def __call__(self,
         ids: torch.Tensor, # (rows, tokens so far)
@@ -679,7 +678,7 @@ class EvidenceMask(GrammarMask):
         *,
         onset: float = 0.1, # a note begins only where its onset posterior comes above it
         offset: float = 0.5, # and ends only where its frame posterior falls below it, or where it begins again
-        tie: float = 0.8, # a frame posterior that stays above it at a segment's start has to be tied; below `onset` it may not
+        tie: float = 0.8, # a frame posterior that stays above it at a segment's start has to be tied
         reach: int = 2, # frames before and after a time in which posteriors are looked for
     ):
         codec, front = config.codec, config.frontend
@@ -710,16 +709,17 @@ class EvidenceMask(GrammarMask):
         possible = self.tied[number]  # (instruments, pitches)
         self._rule_out_pitches(masked, grammar, possible)
         self._rule_out_programs(masked, possible.any(1).tolist())
-        said = torch.zeros_like(possible)
+        tied = torch.zeros_like(possible)
         for program, pitches in grammar.sounding.items():
-            for pitch in pitches: said[self.codec.program_list.index(program), pitch - LOWEST_PITCH] = True
-        if (self.ties[number] & ~said).any(): masked[self.tie] = -math.inf
+            for pitch in pitches: tied[self.codec.program_list.index(program), pitch - LOWEST_PITCH] = True
+        if (self.ties[number] & ~tied).any(): masked[self.tie] = -math.inf
         if torch.isinf(masked).all(): masked[self.tie] = 0.0
 
     def _rule_out_events(self, masked: torch.Tensor, scores: torch.Tensor, grammar: Grammar, number: int) -> None:
         now = min(grammar.shift if grammar.last == "shift" else grammar.time, self.onsets.shape[1] - 1)
         possible = self.onsets[number, now]  # (instruments, pitches)
-        begins, sounds = possible.any(1).tolist(), [bool(grammar.sounding.get(each)) for each in self.codec.program_list]
+        begins = possible.any(1).tolist()
+        sounds = [bool(grammar.sounding.get(each)) for each in self.codec.program_list]
         shifts = masked[self.first["shift"]:self.first["shift"] + self.onsets.shape[1]]
         if not any(sounds): shifts[~self.onsets[number].any(-1).any(-1)] = -math.inf  # nothing can end, either
         self._rule_out_programs(masked, [a or b for a, b in zip(begins, sounds)])
@@ -795,8 +795,8 @@ class Transcriber:
     ) -> "Transcriber":
         "Load a network and make it ready. `InstsepError` where that fails."
         if name_or_path is None:
-            raise InstsepError("name the weights of an MT3 with --model: trio-mt3, which comes with instsep, or a folder, "
-                               "e.g. the one with config.json and mt3.pth of kunato/mt3-pytorch")
+            raise InstsepError("name the weights of an MT3 with --model: trio-mt3, which comes with instsep, or a "
+                               "folder, e.g. the one with config.json and mt3.pth of kunato/mt3-pytorch")
         network = load_mt3(name_or_path, device=pick_device(device), **options)
         return cls(network, features=features, batch_size=batch_size)
 
@@ -812,8 +812,8 @@ class Transcriber:
         "Transcribe a recording of any length."
         if max_length is None: max_length = 1024 if self.codec.program_list is None else 320
         if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap} is not between 0 and 0.5")
-        instruments = (None if instruments is None else [instruments] if isinstance(instruments, (str, int))
-                       else list(instruments))
+        if isinstance(instruments, (str, int)): instruments = [instruments]
+        instruments = None if instruments is None else list(instruments)
         if overlap and self.frontend.context_frames:
             raise InstsepError("overlap: this network reads what is around each segment anyway; leave it out")
         overlap_frames = round(overlap*self.frontend.segment_frames/2)*2
@@ -862,7 +862,8 @@ class Transcriber:
     def _write(self, batch: list[_Window], processors: list, max_length: int) -> tuple[list, list]:
         "Tokens of some windows and their probabilities, without the start token."
         inputs = torch.stack([self._features(window) for window in batch]).to(self.network.dtype)
-        if self.grammar and self.features is not None: processors = [*processors, EvidenceMask(self.network.config, inputs)]
+        if self.grammar and self.features is not None:
+            processors = [*processors, EvidenceMask(self.network.config, inputs)]
         ids, probabilities = self.network.generate(inputs=inputs, max_length=max_length, logits_processor=processors,
                                                    return_probabilities=True)
         return ids[:, 1:].tolist(), probabilities[:, 1:].tolist()
@@ -871,8 +872,8 @@ class Transcriber:
               so_far: int) -> None:
         "Let the decoder read what was written about the part of a window that counts."
         if self.frontend.context_frames:  # its tokens are of what lies between the contexts, and count from there
-            start, end = (self.frontend.step(frame, self.codec)
-                          for frame in (window.frame, window.frame + self.frontend.segment_frames))
+            frames = window.frame, window.frame + self.frontend.segment_frames
+            start, end = (self.frontend.step(frame, self.codec) for frame in frames)
             limit = end if window.keep_to is not None else min(end, so_far)  # nothing happens after the recording's end
             return decoder.read(start, ids, limit=limit, probabilities=probabilities) and None
         start, first = self.frontend.step(window.frame, self.codec), self.frontend.step(window.keep_from, self.codec)
