@@ -251,7 +251,8 @@ def load_transcriber(
     from instsep.frames import FrameTranscriber, is_frames
     from instsep.inference.registry import WEIGHTS, list_models, list_transcribers
     if name is not None and str(name) in list_models():
-        raise InstsepError(f"model {name}: is a separator; to transcribe take one of {', '.join(list_transcribers())}, or the folder of an MT3")
+        raise InstsepError(f"model {name}: is a separator; to transcribe take one of {', '.join(list_transcribers())}, "
+                           "or the folder of an MT3")
     if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
     from instsep.mt3 import Transcriber, load_mt3
     shipped = WEIGHTS/str(name)
