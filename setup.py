@@ -35,7 +35,7 @@ setup(
     project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"], "Source": cfg["git_url"]},
     keywords=cfg["keywords"],
     packages=find_packages(include=["instsep", "instsep.*"]),
-    package_data={"instsep": ["weights/*", "weights/*/*", "data/*", "evaluation/page.*"]},
+    package_data={"instsep": ["weights/*", "weights/*/*", "data/*", "evaluation/page.*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=requirements("requirements"),
     extras_require={

@@ -14,7 +14,10 @@ import shutil
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator
+
+if TYPE_CHECKING:
+    import torch
 
 # %% ../nbs/reference/core.ipynb #a2300872
 class InstsepError(Exception):

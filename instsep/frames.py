@@ -368,7 +368,7 @@ class FrameTranscriber:
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()
         programs = [instrument_programs(name)[0] for name in names]
-        return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), programs[k])
+        return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Sequence
 
 import torch
 from torch import nn
@@ -112,7 +113,7 @@ def attenuate_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames), in units of its local RMS
     log_attenuation: torch.Tensor,  # (batch,), natural logarithm of a factor
-    merged_into: list[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
+    merged_into: Sequence[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
     """The residual's mask, divided by a factor where the mixture is above `QUIET_BIN`; what it loses is shared out
     among the stems."""

@@ -50,6 +50,7 @@ def imports(module: ast.Module, parents: list[str], known: set[str]) -> tuple[se
     inside, above, outside = set(), set(), set()
     def visit(node, top_level):
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING": continue  # never run
             names = []
             if isinstance(child, ast.Import): names = [alias.name for alias in child.names]
             elif isinstance(child, ast.ImportFrom):

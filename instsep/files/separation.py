@@ -18,11 +18,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from ..core import InstsepError
 from ..inference.windows import OVERLAP, _bar, separate_stream
 from ..sound.containers import SUFFIXES
+
+if TYPE_CHECKING:
+    from instsep.separator import Separator
 
 # %% ../../nbs/reference/files/separation.ipynb #cd42d047
 def track_name(
@@ -245,23 +249,23 @@ def separate_file(
 ) -> Separated:
     "Take a recording apart from disk to disk, in memory that does not grow with its length."
     from instsep.sound.audio import AudioReader
-    path, out_folder, options = Path(path), Path(out_folder), OutputOptions(**options)
-    _check_format(options.ext, options.subtype)
-    names, rows = _outputs(separator.stems, options.stems, options.two_stems)
-    places = _output_paths(out_folder, options.filename, names, track or track_name(path), path, options.ext)
+    path, out_folder, written = Path(path), Path(out_folder), OutputOptions(**options)
+    _check_format(written.ext, written.subtype)
+    names, rows = _outputs(separator.stems, written.stems, written.two_stems)
+    places = _output_paths(out_folder, written.filename, names, track or track_name(path), path, written.ext)
     for place in places.values(): _check_length(place, path)
-    rate, comment = _output_rate(path, options), _origin(path, separator, rows, options)
+    rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
-    with AudioReader(path, sample_rate=rate, mono=options.mono, downmix=options.downmix) as reader, \
+    with AudioReader(path, sample_rate=rate, mono=written.mono, downmix=written.downmix) as reader, \
             _scratch(out_folder, places.values()) as scratch:
-        writing = dict(ext=options.ext, subtype=options.subtype, sample_rate=rate, channels=reader.channels, comment=comment)
+        writing = dict(ext=written.ext, subtype=written.subtype, sample_rate=rate, channels=reader.channels, comment=comment)
         _check_room(out_folder, reader.frames, len(names), writing)
         with _bar(path.name, reader.frames / rate if reader.frames else None, progress) as bar:
-            blocks = _output_blocks(separator, reader, rows, options.overlap, bar)
+            blocks = _output_blocks(separator, reader, rows, written.overlap, bar)
             gain = _write_stems(blocks, scratch, len(names), bool((rows.sum(0) == 1).all()), writing)
         for number, place in enumerate(places.values()):
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(scratch / f"{number}.{options.ext}", place)
+            os.replace(scratch / f"{number}.{written.ext}", place)
     return Separated(places, gain, False, _stale(places.values(), comment))
 
 # %% ../../nbs/reference/files/separation.ipynb #3f25f31e

@@ -17,12 +17,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import InstsepError, atomic_path, pick_device
 from .separation import _check_length, _check_place, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
+
+if TYPE_CHECKING:
+    from instsep.mt3 import MT3Config, Transcriber
+    from instsep.music.notes import Transcription
+    from instsep.tunings import Tuning
 
 # %% ../../nbs/reference/files/transcription.ipynb #67546587
 def write_transcription(

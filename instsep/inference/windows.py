@@ -11,11 +11,15 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 from ..core import InstsepError, bf16_autocast
 from ..sound.spectral import istft
+
+if TYPE_CHECKING:
+    from instsep.separator import Separator
 
 # %% ../../nbs/reference/inference/windows.ipynb #4f5c662d
 WINDOW = 20.0  # seconds that a network processes at once

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +25,11 @@ from ..mixtures import INSTRUMENTS, Instrument, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank, record_folder, record_soundfont
 from ..music.notes import FAMILIES as GM_FAMILIES, PROGRAM_NAMES, _programs_of_name
 from ..sound.containers import SUFFIXES
+
+if TYPE_CHECKING:
+    from instsep.music.pieces import PieceBank
+    from instsep.separator import SeparatorConfig
+    from instsep.training.separator import SeparatorModule, TrainConfig
 
 # %% auto #0
 __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'SHARED_CORRELATION', 'RECORDING', 'VARIATIONS',
@@ -267,7 +273,7 @@ def make_bank(
     instruments: list[Instrument],
     *,
     soundfonts: list[str] | None = None,   # files; None: all that are found
-    notes: list[tuple[str, str]] = (),     # (folder of recorded notes, instrument)
+    notes: Sequence[tuple[str, str]] = (),     # (folder of recorded notes, instrument)
     needed: bool = True,                   # are there no other recordings of the instruments: stems
     sample_rate: int = 22050,
     log=print,
@@ -559,10 +565,10 @@ def start_from(separator, model) -> int:
 class Sources:
     "What a separator of one's own learns from, and is measured by."
     soundfonts: list[str] | None = None        # to record; None: all that are found
-    notes: list[tuple[str, str]] = ()          # (folder of recorded single notes, instrument)
+    notes: Sequence[tuple[str, str]] = ()          # (folder of recorded single notes, instrument)
     stems: str | Path | None = None            # a folder of stems named by instrument
-    banks: list[NoteBank] = ()                 # instead of recording
-    pieces: "PieceBank | str | Path | None" = None  # or the file of one; None: music21's corpus
+    banks: Sequence[NoteBank] = ()                 # instead of recording
+    pieces: PieceBank | str | Path | None = None  # or the file of one; None: music21's corpus
 
     @property
     def sample_rate(self) -> int:  # Hz
@@ -830,7 +836,7 @@ def train_separator(
     *,
     resume: bool = True,                # go on with the run in `output`, if there is one
     device: str | None = None,
-    callbacks: list = (),               # more of Lightning's
+    callbacks: Sequence = (),               # more of Lightning's
     log=print,                          # called with a line on what is going on
     progress: bool = True,
 ) -> dict:                              # what `scores.json` holds; "stopped": was it ended by Ctrl-C?

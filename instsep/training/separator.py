@@ -14,6 +14,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -205,11 +206,11 @@ def fit(
     dataset: Dataset,                   # endless: item i is always the same
     folder: str | Path,                 # of the run: checkpoints and log
     *,
-    valid: list[Dataset] = (),          # each a fixed set
+    valid: Sequence[Dataset] = (),          # each a fixed set
     resume: bool = True,                # go on from `last.ckpt` where there is one
     progress: bool = True,
     accelerator: str = "auto",
-    callbacks: list[Callback] = (),     # more of Lightning's
+    callbacks: Sequence[Callback] = (),     # more of Lightning's
 ) -> L.LightningModule:
     "Train until `steps` or `minutes`; a run that was cut off goes on where it stopped, with the items it has not seen."
     folder, c = Path(folder), module.train_config
@@ -273,7 +274,7 @@ class HeldOut(Callback):
         keep,             # a function (module, score or None) that stores `module.ema`
         *,
         on_step=None,     # a function (step, seconds, score so far or None, is it new?) called after every step
-        marks=(0.03, *(k / 10 for k in range(1, 10))),  # shares of the run after which to score
+        marks=(0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),  # shares of the run after which to score
     ):
         self.score, self.keep, self.on_step, self.marks, self.best, self.passed = score, keep, on_step, marks, None, 0.0
 
