@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep.core import atomic_path
+from instsep.core import TRIO, atomic_path
 from instsep.frames import FrameTranscriber
 from instsep.metrics import format_table, si_sdr_improvement
 from instsep.mixtures import INSTRUMENTS, Mixtures
@@ -28,7 +28,7 @@ from instsep.separator import Separator
 from instsep.sound.soundfont import default_soundfont, synthesize
 from instsep.tunings import SCALES, estimate_tuning, measure_cents, tune, with_cents
 
-TRIO, RATE = ("clarinet", "guitar", "piano"), 22050
+RATE = 22050
 CONTROL = "twelve equal"
 TUNINGS = {  # name -> scale, tonic, A4 in Hz
     CONTROL: (CONTROL, 60, 440.0), "twelve equal, A = 432 Hz": (CONTROL, 60, 432.0),

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ._moved import forward
-from .core import InstsepError, bf16_autocast, pick_device
+from .core import TRIO, InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
 from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, load_model, save_model
 from .music.notes import Note, Transcription, instrument_programs
@@ -38,7 +38,7 @@ OUTPUT_HEADS = ("onset", "frame", "velocity")  # what is estimated for every pit
 class FramesConfig:
     "All that is needed to build a `FrameTranscriber` but its weights."
     # of a note; all out-of-set instruments are `other`
-    instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")
+    instruments: tuple[str, ...] = TRIO
     options: dict = field(default_factory=dict)                       # of `HarmonicNotes`
     sample_rate: int = 22050                                          # Hz
     n_fft: int = 2048                                                 # samples in a frame: 93 ms

@@ -21,11 +21,11 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import InstsepError, atomic_path
+from .core import TRIO, InstsepError, atomic_path
 from .sound.notebank import NoteBank, render
 
 # %% auto #0
-__all__ = ['INSTRUMENTS', 'TRIO', 'ROOMS', 'DEFAULT_AUGMENTATION', 'STRONG_AUGMENTATION', 'DRY', 'Instrument', 'register', 'cut',
+__all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'STRONG_AUGMENTATION', 'DRY', 'Instrument', 'register', 'cut',
            'melody', 'transpose_to_range', 'humanize', 'Score', 'bank_player', 'soundfont_player', 'impulse_response',
            'measure_t60', 'Room', 'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
 
@@ -41,7 +41,6 @@ class Instrument:
 
 
 INSTRUMENTS: dict[str, Instrument] = {}
-TRIO = "clarinet", "guitar", "piano"  # what the shipped models know
 
 
 def register(name: str, programs: tuple[int, ...], low: int, high: int, polyphony: int = 1) -> Instrument:
@@ -378,7 +377,7 @@ class Mixtures(Dataset):
         player,                          # `bank_player(bank)` or `soundfont_player(path, sample_rate)`
         instances: dict[str, list[str]], # instrument -> instances it may be played on, repeated for more weight
         *,
-        instruments: tuple[str, ...] = ("clarinet", "guitar", "piano"),   # one stem each, in this order; then `other`
+        instruments: tuple[str, ...] = TRIO,   # one stem each, in this order; then `other`
         sample_rate: int = 22050,        # Hz, of the player
         seconds: float = 4.0,
         kinds: dict[str, float] = dict(unrelated=0.35, parts=0.35, unison=0.15, octaves=0.15),  # weights

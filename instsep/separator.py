@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ._moved import forward
-from .core import InstsepError, pick_device
+from .core import TRIO, InstsepError, pick_device
 from .inference.registry import DEFAULT_MODEL, current_config, find_network, list_models, load_model, network, save_model
 from .inference.windows import masks_in_windows, separate_waveform
 from .sound.spectral import _extend, istft, mono_spectrum, stft
@@ -129,7 +129,7 @@ def attenuate_residual(
 @dataclass
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
-    instruments: tuple[str, ...] = ("clarinet", "guitar", "piano")   # one stem each; what is none of them is `residual`
+    instruments: tuple[str, ...] = TRIO                               # one stem each; what is none of them is `residual`
     network: str = "HarmonicRNN"                                      # its name, see `inference.registry.network`
     options: dict = field(default_factory=dict)                       # of the network
     sample_rate: int = 44100                                          # Hz

@@ -30,7 +30,7 @@ from ..separator import Separator, SeparatorConfig, local_rms
 from .separator import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
-__all__ = ['WIDENED_OPTIONS', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'corrupt_notes',
+__all__ = ['WIDENED_OPTIONS', 'FOR_MT3', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'corrupt_notes',
            'JointModule', 'widen', 'train_frames', 'training_summary']
 
 # %% ../../nbs/reference/training/frames.ipynb #859a28d1
@@ -236,9 +236,6 @@ def train_frames(
     # a transcriber's or a separator's weights to start from; None: the shipped separator's
     init: str | Path | None = None,
                               # (for "both": a score-informed separator's)
-    preset: str = "pretrain", # there is no other
-    freeze: str | None = None,  # only MT3 has parts to freeze
-    lora: int | None = None,    # and adapters
     widen: int | None = None,   # for "both": so many times the widths of what it starts from
     resume: bool = True,      # go on with the run in `output`, if there is one
     device: str | None = None,  # cpu, cuda, mps; None: the best there is
@@ -247,36 +244,16 @@ def train_frames(
     model: FramesConfig | SeparatorConfig | None = None,  # None: as large as the shipped one
     progress: bool = True,    # show a bar
     log=print,                # called with a line on what is going on
-    **options,                # of the run; None: as usual
+    **options,                # fields of `TrainConfig`; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
     """Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best.
     `InstsepError` for what only MT3 can do."""
-    for name, value in dict(freeze=freeze, lora=lora, accumulate=options.get("accumulate"),
-                            optimizer=options.get("optimizer"),
-                            patience=options.get("patience"), preset=None if preset == "pretrain" else preset).items():
-        if value is not None:
-            raise InstsepError(f"{name} {value}: is for MT3; leave it out, or take --network mt3-tiny")
-    given = {name: options[name] for name in ("minutes", "steps", "batch", "learning_rate", "bf16", "seed", "workers")
-             if options.get(name) is not None}
-    if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
-    if "minutes" in given and "steps" not in given: given["steps"] = 10**7
-    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200)
-                       | given)
+    plan = _plan_of(options)
     if widen and network != "both": raise InstsepError(f"widen {widen}: is for --network both")
-    if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
-    plan.validate_every = min(plan.validate_every, plan.steps)
     torch.manual_seed(plan.seed)
     output, both = Path(output), network == "both"
     module, taken = _start_both(model, plan, init, widen or 1) if both else _start(model, plan, init)
-    config, split, instances = module.model.config, pieces.split(), balanced(bank)
-    for part in ("train", "valid"):
-        if not split[part]: raise InstsepError(f"piece bank: has no pieces for {part}; take a larger one")
-    make = lambda part, player, **more: NoteMixtures(Mixtures(
-        split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
-        seconds=seconds, **more), config.hop)
-    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=plan.seed, absent=0.2, other=0.3,
-                 augmentation=STRONG_AUGMENTATION)
-    held_out = make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
+    train, held_out = _mixtures(module.model.config, bank, pieces, seconds=seconds, seed=plan.seed, valid=valid)
     interrupt, accelerator = Interrupt(), pick_device(device).type
     log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C "
         "keeps the best so far")
@@ -284,6 +261,37 @@ def train_frames(
         callbacks=[interrupt, best := _Best(output)])
     if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
     return dict(steps=module.global_step, seconds=module.seconds, valid_loss=best.best, stopped=interrupt.asked)
+
+
+FOR_MT3 = "freeze", "lora", "accumulate", "optimizer", "patience", "preset"  # options of a run that only MT3 has
+
+
+def _plan_of(options: dict) -> TrainConfig:
+    "A run's configuration from what is given; `InstsepError` for what only MT3 can do."
+    for name in FOR_MT3:
+        value = options.get(name)
+        if value is not None and (name, value) != ("preset", "pretrain"):
+            raise InstsepError(f"{name} {value}: is for MT3; leave it out, or take --network mt3-tiny")
+    given = {name: options[name] for name in ("minutes", "steps", "batch", "learning_rate", "bf16", "seed", "workers")
+             if options.get(name) is not None}
+    if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
+    if "minutes" in given and "steps" not in given: given["steps"] = 10**7
+    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
+    if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
+    plan.validate_every = min(plan.validate_every, plan.steps)
+    return plan
+
+
+def _mixtures(config: FramesConfig | SeparatorConfig, bank: NoteBank, pieces: PieceBank, *, seconds: float, seed: int, valid: int):
+    "Mixtures with their notes to train on, and a fixed set to validate on."
+    split, instances = pieces.split(), balanced(bank)
+    for part in ("train", "valid"):
+        if not split[part]: raise InstsepError(f"piece bank: has no pieces for {part}; take a larger one")
+    make = lambda part, player, **more: NoteMixtures(Mixtures(
+        split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
+        seconds=seconds, **more), config.hop)
+    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=seed, absent=0.2, other=0.3, augmentation=STRONG_AUGMENTATION)
+    return train, make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
 
 
 def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | None) -> tuple[FramesModule, str]:

@@ -30,8 +30,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..core import InstsepError, atomic_path, optional, pick_device
-from ..mixtures import DRY, INSTRUMENTS, TRIO, Mixtures, Score, balanced, bank_player, humanize
+from ..core import TRIO, InstsepError, atomic_path, optional, pick_device
+from ..mixtures import DRY, INSTRUMENTS, Mixtures, Score, balanced, bank_player, humanize
 from ..frames import PITCHES, note_targets
 from ..mt3 import HOP, MT3, SAMPLE_RATE, MT3Config, load_mt3, log_mel, segment_features
 from ..sound.notebank import NoteBank
