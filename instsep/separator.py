@@ -14,7 +14,8 @@ from torch import nn
 
 from ._moved import forward
 from .core import TRIO, InstsepError, pick_device
-from .inference.registry import DEFAULT_MODEL, current_config, find_network, list_models, load_model, network, save_model
+from .inference.registry import (
+    DEFAULT_MODEL, current_config, find_network, list_models, load_model, network, save_model)
 from .inference.windows import masks_in_windows, separate_waveform
 from .sound.spectral import _extend, istft, mono_spectrum, stft
 
@@ -113,7 +114,8 @@ def attenuate_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames), in units of its local RMS
     log_attenuation: torch.Tensor,  # (batch,), natural logarithm of a factor
-    merged_into: Sequence[int | None] = (),  # for each item of the batch the stem that gets what the residual loses; None: all of them
+    # for each item of the batch the stem that gets what the residual loses; None: all of them
+    merged_into: Sequence[int | None] = (),
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
     """The residual's mask, divided by a factor where the mixture is above `QUIET_BIN`; what it loses is shared out
     among the stems."""
@@ -129,7 +131,7 @@ def attenuate_residual(
 @dataclass
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
-    instruments: tuple[str, ...] = TRIO                               # one stem each; what is none of them is `residual`
+    instruments: tuple[str, ...] = TRIO                              # one stem each; what is none of them is `residual`
     network: str = "HarmonicRNN"                                      # its name, see `inference.registry.network`
     options: dict = field(default_factory=dict)                       # of the network
     sample_rate: int = 44100                                          # Hz

@@ -276,13 +276,15 @@ def _plan_of(options: dict) -> TrainConfig:
              if options.get(name) is not None}
     if given.get("minutes", 1) <= 0: raise InstsepError(f"minutes {given['minutes']:g}: has to be more than 0")
     if "minutes" in given and "steps" not in given: given["steps"] = 10**7
-    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200) | given)
+    plan = TrainConfig(**dict(steps=4000, batch=3, learning_rate=1.5e-3, warmup=150, floor_db=-20.0, validate_every=200)
+                       | given)
     if plan.steps < 1: raise InstsepError(f"steps {plan.steps}: has to be 1 or more")
     plan.validate_every = min(plan.validate_every, plan.steps)
     return plan
 
 
-def _mixtures(config: FramesConfig | SeparatorConfig, bank: NoteBank, pieces: PieceBank, *, seconds: float, seed: int, valid: int):
+def _mixtures(config: FramesConfig | SeparatorConfig, bank: NoteBank, pieces: PieceBank, *,
+              seconds: float, seed: int, valid: int) -> tuple[NoteMixtures, NoteMixtures]:
     "Mixtures with their notes to train on, and a fixed set to validate on."
     split, instances = pieces.split(), balanced(bank)
     for part in ("train", "valid"):
@@ -290,7 +292,8 @@ def _mixtures(config: FramesConfig | SeparatorConfig, bank: NoteBank, pieces: Pi
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=seed, absent=0.2, other=0.3, augmentation=STRONG_AUGMENTATION)
+    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=seed, absent=0.2, other=0.3,
+                 augmentation=STRONG_AUGMENTATION)
     return train, make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
 
 
