@@ -1,12 +1,13 @@
 """What a recording teaches the separator: stems before and after refinement, and with the notes given.
 
-    python benchmarks/refinement.py --pieces data/pieces.npz --notes ../shared/reference/notes --recordings ../shared/reference/recordings
+    python benchmarks/refinement.py --pieces data/pieces.npz --notes ../shared/reference/notes --recordings
+    ../shared/reference/recordings
 
-Sets: the recordings (R01 to R06 assembled from single notes, R08 and R09 of real players), validation pieces through a soundfont
-that training heard and one that it did not, and through recorded notes that it did not hear, played so that no two notes of a
-pitch are alike (`lively`). What the separator outputs for each item is kept in --cache, so that refining in another way costs
-little: `--set NAME=VALUE` changes a constant of `Refiner`, --label names the row. Results go to
-benchmarks/results/refinement.json and .md; rows of other labels and sets in it stay.
+Sets: the recordings (R01 to R06 assembled from single notes, R08 and R09 of real players), validation pieces through
+a soundfont that training heard and one that it did not, and through recorded notes that it did not hear, played so
+that no two notes of a pitch are alike (`lively`). What the separator outputs for each item is kept in --cache, so
+that refining in another way costs little: `--set NAME=VALUE` changes a constant of `Refiner`, --label names the row.
+Results go to benchmarks/results/refinement.json and .md; rows of other labels and sets in it stay.
 """
 import argparse
 import csv
@@ -29,8 +30,10 @@ from instsep.together import Refiner
 
 NAMES = ("clarinet", "guitar", "piano")
 RATE, SEEN, UNSEEN = 44100, "FluidR3_GM", "TimGM6mb"
-HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar", "discord_martin_hd28/guitar_steel": "guitar",
-            "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}          # folders of recorded notes that no training heard
+HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar",
+            "discord_martin_hd28/guitar_steel": "guitar",
+            # folders of recorded notes that no training heard
+            "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -46,13 +49,16 @@ def _walk(rng, count):
 def _coloured(tone, tilt, bumps):
     "A tone through an equaliser: `tilt` in dB per octave about 500 Hz, bumps of (octave, dB)."
     octave = np.log2(np.maximum(np.fft.rfftfreq(len(tone), 1 / RATE), 30) / 500)
-    gain = np.clip(tilt * octave, -15, 15) + sum(height * np.exp(-((octave - place) / 0.5) ** 2) for place, height in bumps)
+    gain = (np.clip(tilt * octave, -15, 15) + sum(height * np.exp(-((octave - place) / 0.5) ** 2)
+                                                  for place, height in bumps))
     return np.fft.irfft(np.fft.rfft(tone) * 10 ** (gain / 20), len(tone)).astype(np.float32)
 
 
 def lively(bank):
-    """A player of a note bank, as `mixtures.bank_player`, no two of whose notes of a pitch are alike: neighbouring recordings
-    in turn, tuning, vibrato, bends of the guitar, tone colour that drifts and follows loudness, swells of the clarinet."""
+    """A player of a note bank, as `mixtures.bank_player`, no two of whose notes of a pitch are alike: neighbouring
+    recordings
+    in turn, tuning, vibrato, bends of the guitar, tone colour that drifts and follows loudness, swells of the
+    clarinet."""
     def play(notes, instrument, instance, seconds, rng):
         total, rows, table = int(seconds * RATE), bank._rows[(instrument.name, instance)], bank.table
         out, pitches, count = np.zeros(total + RATE, np.float32), bank.table["pitch"][rows], len(notes)
@@ -62,7 +68,8 @@ def lively(bank):
             begin, end = round(onset * RATE), round(offset * RATE)
             if begin >= total or end <= 0: continue
             row = rows[np.argsort(np.abs(pitches - pitch) + rng.uniform(0, 2.5, len(rows)))[0]]
-            held, off = max(end - begin, 64), (tuning + rng.normal(0, 4) * life) / 100                              # semitones
+            # semitones
+            held, off = max(end - begin, 64), (tuning + rng.normal(0, 4) * life) / 100
             ramp = _release_ramp(table["release"][row] * np.exp(rng.normal(0, 0.3)), RATE)
             time = np.arange(held + len(ramp)) / RATE
             bend, grows = np.full(len(time), off + pitch - table["pitch"][row]), np.clip(time / 0.3, 0, 1)
@@ -73,7 +80,8 @@ def lively(bank):
             if instrument.name == "guitar":
                 if rng.random() < 0.25 * life:
                     height = rng.choice([-1, 1, 0.5]) * rng.uniform(0.2, 1)
-                    bend += height * np.clip((time - rng.uniform(0.05, 0.4)) / 0.1, 0, 1) * (1 if rng.random() < 0.3 else 0.4)
+                    bend += (height * np.clip((time - rng.uniform(0.05, 0.4)) / 0.1, 0, 1)
+                             * (1 if rng.random() < 0.3 else 0.4))
                 bend += abs(rng.normal(0, 6)) / 100 * life * np.sin(2 * np.pi * rng.uniform(4, 6) * time) * grows
             at = np.concatenate([[0], np.cumsum(2 ** (bend[:-1] / 12))])
             wave = bank.samples[table["start"][row]:table["start"][row] + table["length"][row]].astype(np.float32)
@@ -85,9 +93,10 @@ def lively(bank):
             if len(tone) > held: tone[held:] *= ramp[:len(tone) - held]
             loud = velocity * np.exp(0.1 * life * drift[3][place])
             tone = _coloured(tone, 1.2 * life * drift[0][place] + (loud - 75) / 30,
-                             [(rng.uniform(-1, 3), 3 * life * drift[1][place]), (rng.uniform(0, 4), 3 * life * drift[2][place])])
+                             [(rng.uniform(-1, 3), 3 * life * drift[1][place]),
+                              (rng.uniform(0, 4), 3 * life * drift[2][place])])
             tone *= table["scale"][row] * (loud / float(table["velocity"][row])) ** 2
-            if instrument.voices == 1:
+            if instrument.polyphony == 1:
                 swell = np.interp(np.linspace(0, 1, len(tone)), np.linspace(0, 1, 4), rng.normal(0, 2, 4) * life)
                 tone *= 10 ** (swell / 20).astype(np.float32)
             tone, begin = tone[max(0, -begin):], max(0, begin)
@@ -108,7 +117,8 @@ def recordings(folder):
         for name in names:
             if not (path / f"{name}.csv").is_file(): continue
             with open(path / f"{name}.csv") as file:
-                notes[name] = np.array([[float(row[k]) for k in ("onset_s", "offset_s", "midi", "velocity")] for row in csv.DictReader(file)])
+                notes[name] = np.array([[float(row[k]) for k in ("onset_s", "offset_s", "midi", "velocity")]
+                                        for row in csv.DictReader(file)])
         yield path.name, about["kind"], stems, notes
 
 
@@ -117,7 +127,8 @@ def rendered(data, count):
     for i in range(count):
         score, stems = data.item(i)
         if (np.abs(stems).max(1) > 0).sum() < 2: continue
-        yield f"{i:03d}", score.kind, dict(zip(NAMES, stems)), {name: part for name, part in score.parts.items() if name in NAMES}
+        yield (f"{i:03d}", score.kind, dict(zip(NAMES, stems)),
+               {name: part for name, part in score.parts.items() if name in NAMES})
 
 
 def sets(args):
@@ -132,18 +143,21 @@ def sets(args):
         programs = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in NAMES}
         if font in fonts:
             yield label, lambda font=font, seed=seed: rendered(
-                Mixtures(pieces, soundfont_player(fonts[font], RATE), programs, sample_rate=RATE, seconds=8.0, absent=0.2,
+                Mixtures(pieces, soundfont_player(fonts[font], RATE), programs, sample_rate=RATE, seconds=8.0,
+                         absent=0.2,
                          augmentation=(Gain((-3, 3)),), seed=seed), args.count)
     if not Path(args.notes).is_dir(): return
     def bank():
         file = Path(args.cache) / "held_out.safetensors"
         if not file.is_file():
-            banks = [record_folder(Path(args.notes) / folder, name, sample_rate=RATE, progress=False) for folder, name in HELD_OUT.items()]
+            banks = [record_folder(Path(args.notes) / folder, name, sample_rate=RATE, progress=False)
+                     for folder, name in HELD_OUT.items()]
             NoteBank.from_notes([note for one in banks for note in one.notes()], RATE).save(file)
         return NoteBank.load(file)
     def played():
         notes = bank()
-        return rendered(Mixtures(pieces, lively(notes), {name: notes.of(name) for name in NAMES}, sample_rate=RATE, seconds=16.0,
+        return rendered(Mixtures(pieces, lively(notes), {name: notes.of(name) for name in NAMES}, sample_rate=RATE,
+                                 seconds=16.0,
                                  absent=0.2, augmentation=(Gain((-4, 4)), Room(0.4)), seed=31), args.count)
     yield "lively held-out notes", played
 
@@ -162,7 +176,8 @@ def windows(separator, spec, refiner=None):
     "What a refiner begins with, in each window: number of its first frame, masks, logits of the notes."
     size, step, _ = _windows(separator.config, 20.0, 0.2)
     recorder = Recorder(refiner)
-    for first in range(0, max(1, spec.shape[-1] - size + step), step): separator.masks(spec[..., first:first + size], recorder, first)
+    for first in range(0, max(1, spec.shape[-1] - size + step), step):
+        separator.masks(spec[..., first:first + size], recorder, first)
     return recorder.kept
 
 
@@ -201,7 +216,7 @@ def main():
     parser.add_argument("--notes", default="../shared/reference/notes", help="recorded notes, a folder for each bank")
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--count", type=int, default=16, help="items of each rendered set")
-    parser.add_argument("--cache", default="data/refinement", help="what the separator says is kept here")
+    parser.add_argument("--cache", default="data/refinement", help="folder of the separator's outputs")
     parser.add_argument("--only", default=None, help="sets, separated by commas")
     parser.add_argument("--given", action="store_true", help="also with the true notes given")
     parser.add_argument("--label", default="refined", help="of the row")
@@ -221,7 +236,8 @@ def main():
             mixture = sum(stems.values())
             spec = separator.spectrogram(torch.from_numpy(mixture)[None, None])
             seconds, kept = len(mixture) / RATE, Path(args.cache) / f"{label}_{name}.pt".replace(" ", "-")
-            row = lambda what, found, cost: [dict(set=label, item=name, kind=kind, stem=stem, row=what, gain=round(gain, 3), cost=round(cost, 4))
+            row = lambda what, found, cost: [dict(set=label, item=name, kind=kind, stem=stem, row=what,
+                                                  gain=round(gain, 3), cost=round(cost, 4))
                                              for stem, gain in found.items()]
             begun = time.process_time()
             if kept.is_file(): seen, before = torch.load(kept, weights_only=True)
@@ -229,23 +245,29 @@ def main():
                 seen = [(first, masks.half(), logits.half()) for first, masks, logits in windows(separator, spec)]
                 before = (time.process_time() - begun) / seconds
                 torch.save((seen, before), kept)
-            rows = row("separator", score(separator.stems, refined(separator, spec, seen), spec, stems, mixture, separator.config), before)
+            rows = row("separator", score(separator.stems, refined(separator, spec, seen), spec, stems, mixture,
+                                          separator.config), before)
             begun = time.process_time()
             masks = refined(learner, spec, seen, learner.refiner())
-            rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config), (time.process_time() - begun) / seconds)
+            rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config),
+                        (time.process_time() - begun) / seconds)
             inside = np.stack([stems.get(k, np.zeros_like(mixture)) for k in NAMES]
                               + [sum((v for k, v in stems.items() if k not in NAMES), np.zeros_like(mixture))])
             best = oracle(mixture, inside, n_fft=4096, hop=1024).numpy()
-            rows += row("oracle", {k: si_sdr(best[i].astype(float), stems[k].astype(float)) - si_sdr(mixture.astype(float), stems[k].astype(float))
+            rows += row("oracle", {k: si_sdr(best[i].astype(float), stems[k].astype(float))
+                                   - si_sdr(mixture.astype(float), stems[k].astype(float))
                                    for i, k in enumerate(NAMES) if k in stems and stems[k].any()}, 0.0)
             if args.given and len(notes) == len([k for k, v in stems.items() if v.any()]):
                 given = separator._with(separator.config)
-                given.refine, given.score = True, {k: notes[k] for k in (*NAMES, *(k for k in notes if k not in NAMES)) if k in notes}
-                given.active, given.out_of_set = [i for i, k in enumerate(NAMES) if k in notes], any(k not in NAMES for k in notes)
+                given.refine, given.score = True, {k: notes[k] for k in (*NAMES, *(k for k in notes if k not in NAMES))
+                                                   if k in notes}
+                given.active, given.out_of_set = ([i for i, k in enumerate(NAMES) if k in notes],
+                                                  any(k not in NAMES for k in notes))
                 begun, refiner = time.process_time(), given.refiner()
                 seen = windows(given, spec, refiner)
                 masks = refined(given, spec, seen, refiner)
-                rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config), (time.process_time() - begun) / seconds)
+                rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config),
+                            (time.process_time() - begun) / seconds)
             new = {(r["set"], r["item"], r["stem"], r["row"]) for r in rows}
             about = json.loads(file.read_text()) if file.is_file() else dict(rows=[])  # what was tried stays, too
             about["rows"] = [r for r in about["rows"] if (r["set"], r["item"], r["stem"], r["row"]) not in new] + rows
@@ -265,7 +287,8 @@ def write(about):
     def line(chosen):
         gains = [r["gain"] for r in chosen]
         lost = [r["gain"] - before.get((r["set"], r["item"], r["stem"]), r["gain"]) for r in chosen]
-        return {"n": len(gains), "mean": float(np.mean(gains)), "median": float(np.median(gains)), "lost more than 0.3": sum(x < -0.3 for x in lost),
+        return {"n": len(gains), "mean": float(np.mean(gains)), "median": float(np.median(gains)),
+                "lost more than 0.3": sum(x < -0.3 for x in lost),
                 "worst": float(min(lost)), "CPU s per s": f"{np.mean([r['cost'] for r in chosen]):.3f}"}
     for label in dict.fromkeys(map(group, rows)):
         for what in dict.fromkeys(r["row"] for r in rows):
@@ -275,9 +298,10 @@ def write(about):
         for what in dict.fromkeys(r["row"] for r in rows):
             chosen = [r for r in rows if r["kind"] == kind and r["row"] == what and r["set"] != "recordings"]
             if chosen: kinds.append({"kind": kind, "row": what, **line(chosen)})
-    text = ("# Refinement\n\n`python benchmarks/refinement.py --given`\n\nSI-SDR improvement over the mixture in dB, over all stems that sound. "
-            "Lost: stems that are more than 0.3 dB worse than the separator's; worst: the largest loss. Cost: CPU seconds per second of mono sound "
-            "on one thread, of the separator and of the refinement each for itself (given the notes: of both).\n\n" + format_table(table)
+    text = ("# Refinement\n\n`python benchmarks/refinement.py --given`\n\nSI-SDR improvement over the mixture in dB, "
+            "over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
+            "largest loss. Cost: CPU seconds per second of mono sound on one thread, of the separator and of the "
+            "refinement each for itself (given the notes: of both).\n\n" + format_table(table)
             + ("\n\nRendered mixtures by kind:\n\n" + format_table(kinds) if kinds else "") + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"

@@ -144,9 +144,11 @@ def _separate(
     instruments: str = Option(None, "--instruments", metavar="NAMES",
                               help="All who play, separated by commas; those that have no stem go to residual."),
     refine: bool = Option(False, "--refine/--no-refine",
-                          help="Learn the instruments at hand from each recording: often better stems, a little slower."),
+                          help="Learn the instruments at hand from each recording: often better stems, a little "
+                               "slower."),
     notes: str = Option(None, "--notes", metavar="FILE.mid",
-                        help="The notes as they are played in the recording, a track for each instrument; implies --refine."),
+                        help="The notes as they are played in the recording, a track for each instrument; implies "
+                             "--refine."),
     stems: str = Option(None, "--stems", metavar="NAMES", help="Write only these, separated by commas."),
     two_stems: str = Option(None, "--two-stems", metavar="NAME", help="Write this one, and all others as no_NAME."),
     filename: str = Option("{track}/{stem}.{ext}", "--filename", metavar="TEMPLATE",
@@ -175,14 +177,16 @@ def _separate(
     from instsep.inference.registry import DEFAULT_MODEL
     from instsep.separator import Separator
     from instsep.sound.audio import regular_file
-    separator = Separator.from_pretrained(model or DEFAULT_MODEL, device).given_instruments(_names(instruments)).refining(refine, notes)
+    separator = Separator.from_pretrained(model or DEFAULT_MODEL,
+                                          device).given_instruments(_names(instruments)).refining(refine, notes)
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty())
     with _quiet_libraries(), _printed_warnings():
         recordings, complaints = _recordings(files)
         names, failed = _track_names(recordings), len(complaints)
-        if len(recordings) > 1 and notes: raise InstsepError(f"--notes {notes}: are those of one recording, not of {len(recordings)}")
+        if len(recordings) > 1 and notes:
+            raise InstsepError(f"--notes {notes}: are those of one recording, not of {len(recordings)}")
         if len(recordings) > 1 and "{track}" not in filename:
             raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
         for complaint in complaints: _print_error(complaint)
@@ -558,7 +562,8 @@ def _transcribe(
     files: list[str] = Argument(None, metavar="FILES_OR_FOLDERS...", help="Recordings, or folders of them."),
     output: str = Option("transcribed", *OUT, metavar="FOLDER", help="Where the results go."),
     model: str = Option(None, "-n", "--model", metavar="NAME",
-                        help="Weights: trio-notes (used if none are named), trio-mt3, a folder, an MT3's id at Hugging Face."),
+                        help="Weights: trio-notes (used if none are named), trio-mt3, a folder, an MT3's id at Hugging "
+                             "Face."),
     list_models: bool = Option(False, "--list-models", help="Show the transcribers that come with the package."),
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     batch_size: int = Option(8, "--batch-size", min=1, help="Segments of two seconds at once, for an MT3."),

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .core import InstsepError
-from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel, FramesConfig, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments
+from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel
+from .frames import FramesConfig, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
 from .separator import local_rms
@@ -95,7 +96,9 @@ class NoteInformedRNN(HarmonicRNN):
         "The notes of each instrument; see `parts_of`."
         return parts_of(notes, instruments)
 
-    def project_bands(self, y: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
+    def project_bands(
+        self, y: torch.Tensor, conditioning: torch.Tensor,
+    ) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
         posteriors = (self.note_logits(conditioning) if conditioning.is_complex() else conditioning).float().sigmoid()
         posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(
             -1, (-1, self.frames_per_step))
@@ -154,8 +157,10 @@ def factorise(
     rounds: int,
     mixed: float = 1.0,                 # weight of the mixture
     anchor: float = 0.1,                # weight of the network's stems
-    known: list[torch.Tensor] | None = None,  # of each instrument: (bins, notes), how much of each template was heard before
-) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:  # templates, activations, how much was heard now
+    # of each instrument: (bins, notes), how much of each template was heard before
+    known: list[torch.Tensor] | None = None,
+# templates, activations, how much was heard now
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     "Templates and activations whose products explain the mixture and, less strictly, the stems (Kullback-Leibler)."
     heard = [torch.zeros_like(template) for template in templates]
     def ratios():
@@ -206,8 +211,10 @@ class Refiner:
             extra = [name for name in separator.score if name not in names]
             none = np.zeros((0, 4))
             self.parts = [separator.score.get(name, none) for name in names] + [separator.score[name] for name in extra]
-        self.known, self.extra = len(names), len(extra)                         # extra: instruments that have no stem in the network
-        self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"] for k in self.active]
+        # extra: instruments that have no stem in the network
+        self.known, self.extra = len(names), len(extra)
+        self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"]
+                                   for k in self.active]
                                   + [self.CLOSING["others"]] * len(extra))
         self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
 
@@ -272,7 +279,8 @@ class Refiner:
         return masks[None]
 
     def _anchor(self, masks: torch.Tensor, sound: torch.Tensor, posteriors: torch.Tensor) -> float:
-        "The anchor's weight: larger where notes are mostly doubled, largest where the network is sure of its masks, too."
+        """The anchor's weight: larger where notes are mostly doubled, largest where the network is sure of its
+        masks, too."""
         notes = posteriors[:2].amax(0)                                          # (instruments, pitches, frames)
         notes = torch.where(notes < self.THRESHOLD, 0, notes)
         time, energy = notes.sum((1, 2)), sound ** (2 / self.POWER)
@@ -314,6 +322,7 @@ def parts_of(
             if note.is_drum: continue
             parts.setdefault(owner(track, note), []).append((note.onset, note.offset, note.pitch, note.velocity))
     if not parts:
-        raise InstsepError(f"notes: {notes if isinstance(notes, (str, Path)) else 'the list'} holds no notes with a pitch")
+        raise InstsepError(f"notes: {notes if isinstance(notes, (str, Path)) else 'the list'} holds no notes with a "
+                           "pitch")
     order = [*(name for name in instruments if name in parts), *sorted(set(parts) - set(instruments))]
     return {name: np.array(sorted(parts[name]), float) for name in order}

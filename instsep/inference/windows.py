@@ -61,14 +61,16 @@ def masks_in_windows(
     parts, tail, first = [], None, 0
     while True:
         part = spec[..., first:first + size]
-        masks = _crossfaded(tail, separator.masks(part) if refiner is None else separator.masks(part, refiner, first), ramp)
+        masks = _crossfaded(tail, separator.masks(part) if refiner is None else separator.masks(part, refiner, first),
+                            ramp)
         if first + size >= spec.shape[-1]: return torch.cat([*parts, masks], -1)
         parts.append(masks[..., :step])
         tail, first = masks[..., step:], first + step
 
 # %% ../../nbs/reference/inference/windows.ipynb #9d2b8b1a
 @torch.inference_mode()
-def _masks_of(separator, mixture: np.ndarray, lead: int, size: int, refiner=None, first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def _masks_of(separator, mixture: np.ndarray, lead: int, size: int, refiner=None,
+              first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
     spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
@@ -115,7 +117,8 @@ def separate_blocks(
         wanted = (lead + size - 1 + reach) * config.hop
         mixture = _mixture_up_to(mixture, blocks, wanted)
         if mixture is None: return
-        with _inference_mode(separator): masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size, refiner, first)
+        with _inference_mode(separator):
+            masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size, refiner, first)
         masks = _crossfaded(tail, masks, ramp)
         ended = mixture.shape[1] < wanted and 1 + math.ceil(mixture.shape[1] / config.hop) - lead <= size
         done = masks.shape[-1] if ended else step
