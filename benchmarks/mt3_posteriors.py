@@ -66,7 +66,7 @@ SCALE = 4.0  # of the features while training; it goes into the weights
 def audible(
     parts: list[np.ndarray],
 ) -> list[np.ndarray]:  # each (n, 4) in seconds -> (n, 3): onset, offset (steps), pitch
-    "Onsets on the grid; an offset where something begins within 40 ms, else on a grid of 40 ms: less is not heard."
+    "Onsets on the grid; an offset where something begins within 40 ms, else on a grid of 40 ms: less is inaudible."
     begun = [np.rint(part[:, 0] * STEPS).astype(int) for part in parts]
     onsets = np.unique(np.concatenate(begun))
 

@@ -391,7 +391,8 @@ def _render(
     seed: int = Option(0, "--seed", min=0, help="Another seed, other mixtures."),
     split: str = Option("train", "--split", help="Which of the pieces: train, valid or test."),
     seconds: float = Option(4.0, "--seconds", help="Length of a mixture."),
-    instruments: str = Option(",".join(TRIO), "--instruments", metavar="NAMES", help="One stem each, separated by commas."),
+    instruments: str = Option(",".join(TRIO), "--instruments", metavar="NAMES",
+                              help="One stem each, separated by commas."),
     dry: bool = Option(False, "--dry", help="No rooms, equalisers or noise."),
 ):
     "Write mixtures and their stems to disk."
@@ -437,7 +438,8 @@ def _folder_and_instrument(argument: str) -> tuple[str, str]: # folder, instrume
 @train.command("separator")
 def _train_separator(
     output: str = Option(..., *OUT, metavar="FOLDER", help="The model, for instsep separate -n FOLDER."),
-    instruments: str = Option(",".join(TRIO), "--instruments", metavar="NAMES", help="One stem each, separated by commas."),
+    instruments: str = Option(",".join(TRIO), "--instruments", metavar="NAMES",
+                              help="One stem each, separated by commas."),
     list_instruments: bool = Option(False, "--list-instruments", callback=_show_instruments, is_eager=True,
                                     help="Show the names of all instruments and families."),
     minutes: float = Option(None, "--minutes", help="How long to train; 30 if there are no --steps either."),

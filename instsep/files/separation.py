@@ -258,7 +258,8 @@ def separate_file(
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
     with AudioReader(path, sample_rate=rate, mono=written.mono, downmix=written.downmix) as reader, \
             _scratch(out_folder, places.values()) as scratch:
-        writing = dict(ext=written.ext, subtype=written.subtype, sample_rate=rate, channels=reader.channels, comment=comment)
+        writing = dict(ext=written.ext, subtype=written.subtype, sample_rate=rate, channels=reader.channels,
+                       comment=comment)
         _check_room(out_folder, reader.frames, len(names), writing)
         with _bar(path.name, reader.frames / rate if reader.frames else None, progress) as bar:
             blocks = _output_blocks(separator, reader, rows, written.overlap, bar)
