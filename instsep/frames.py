@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from ._moved import forward
 from .core import TRIO, InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
+from .inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, release_offsets, velocities
 from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, load_model, save_model
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
@@ -26,8 +27,8 @@ from .sound.spectral import stft
 
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
-           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'find_offsets', 'NotePicker', 'pick_notes',
-           'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
+           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'find_offsets',
+           'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -152,6 +153,8 @@ class PeakPickingConfig:
     onset: float = 0.3    # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
+    repeat: float = 0.15  # and from here where the same pitch began just before; as `onset`: no such exception
+    repeat_within: float = 0.15  # s, how long before
     # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself
     sharing_exponent: float = 2.0
 
@@ -181,6 +184,26 @@ def pick_onsets(
     return row, frame, np.clip(slope / (peak[row, frame] + np.abs(slope) / 2), -0.5, 0.5)
 
 
+def with_repetitions(
+    row: np.ndarray,     # int (n,), which row each peak is in, in order
+    begin: np.ndarray,   # (n,), frames, in order within a row
+    sure: np.ndarray,    # bool (n,), peaks that count by themselves
+    *,
+    within: float,       # frames after one that counts, in which a lower peak counts, too
+    apart: float = 2.5,  # frames, less than which it is a shoulder of its neighbour
+) -> np.ndarray:         # bool (n,), peaks that count
+    "A repetition is half covered by what rings on from the note before it: there a lower peak counts."
+    counts, following, last = sure.copy(), np.full(len(row), np.inf), None
+    for i in range(len(row) - 2, -1, -1):  # where the next sure peak of the row begins
+        if row[i] == row[i + 1]: following[i] = begin[i + 1] if sure[i + 1] else following[i + 1]
+    for i in range(len(row)):
+        if last is not None and row[last] != row[i]: last = None
+        if not sure[i] and last is not None:
+            counts[i] = apart <= begin[i] - begin[last] <= within and following[i] - begin[i] >= apart
+        if counts[i]: last = i
+    return counts
+
+
 def find_offsets(
     row: np.ndarray,       # int (n,), which row each note is in, in order
     begin: np.ndarray,     # (n,), frames, in order within a row
@@ -204,7 +227,7 @@ class NotePicker:
     frame, pitch and instrument."""
     def __init__(self, instruments: int, frame_rate: float, config: PeakPickingConfig = PeakPickingConfig()):
         self.rows, self.frame_rate, self.config = instruments * PITCHES, frame_rate, config
-        self.frames, self.held, self.found = 0, [], []
+        self.frames, self.held, self.found, self.taken = 0, [], [], 0
         # onsets and velocities that are not settled
         self.tail = np.zeros((2, self.rows, 0), np.float32)
 
@@ -220,11 +243,17 @@ class NotePicker:
 
     def _append_peaks(self, activity: np.ndarray, settled: int) -> None:
         "Peaks but the first frame's and those from `settled` on: one was seen already, the others' right side was not."
-        row, frame, later = pick_onsets(activity[0], self.config.onset)
+        row, frame, later = pick_onsets(activity[0], min(self.config.onset, self.config.repeat))
         kept = (frame >= (self.tail.shape[-1] > 1)) & (frame < settled)
         start = self.frames - self.tail.shape[-1]
         height, loudness = activity[:, row, frame]                              # each (peaks,)
         self.found.append(np.stack([row, start + frame + later, height, loudness], -1)[kept])
+
+    def take_new(self) -> tuple[np.ndarray, np.ndarray]:
+        "Pitch and onset, in frames, of the peaks found since this was last asked."
+        new = np.concatenate([np.zeros((0, 4)), *self.found[self.taken:]])
+        self.taken = len(self.found)
+        return new[:, 0] % PITCHES + LOWEST_PITCH, new[:, 1]
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Notes (n, 4): onset s, offset s, pitch, velocity; instrument (n,); confidence (n,)."
@@ -232,6 +261,8 @@ class NotePicker:
         if self.tail.shape[-1]: self._append_peaks(self.tail, settled=2)
         found = np.concatenate(self.found)
         found = found[np.lexsort((found[:, 1], found[:, 0]))]                   # by row and time
+        found = found[with_repetitions(found[:, 0], found[:, 1], found[:, 2] >= self.config.onset,
+                                       within=self.config.repeat_within * self.frame_rate)]
         row, (begin, height, loudness) = found[:, 0].astype(int), found[:, 1:].T
         end = find_offsets(row, begin, np.concatenate(self.held, -1), self.config.shortest * self.frame_rate)
         velocity = np.clip(np.rint(127 * loudness), 1, 127)
@@ -311,12 +342,14 @@ class FrameTranscriber:
         pick: PeakPickingConfig | None = None,  # None: as it was measured to be best
         window: float = 30.0,            # s that the network processes at once
         overlap: float = 0.2,            # share of a window that the next one shares
+        # velocities and offsets from the recording; None: the network's
+        dynamics: DynamicsConfig | None = DynamicsConfig(),
     ):
         if not 0 <= overlap <= 0.5 or window <= 0:
             raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap "
                                "between 0 and 0.5")
         self.network, self.pick = model.eval(), pick or PeakPickingConfig()
-        self.window, self.overlap = window, overlap
+        self.window, self.overlap, self.dynamics = window, overlap, dynamics
 
     def probabilities(
         self,
@@ -360,17 +393,40 @@ class FrameTranscriber:
         names, active = self.network.config.instruments, self._active_indices(instruments)
         from instsep.sound.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
+        c = self.network.config
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
+        meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s",
                   disable=not progress) as bar:
-            for posteriors in self.probabilities(blocks, active):
+            for posteriors in self.probabilities(meter.listen(blocks) if self.dynamics else blocks, active):
                 picker.add(posteriors)
+                if self.dynamics: meter.measure(*picker.take_new(), settled=picker.frames - 2)
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()
+        if self.dynamics:
+            meter.measure(*picker.take_new(), settled=picker.frames, last=True)
+            notes = self._with_dynamics(notes, who, meter)
         programs = [instrument_programs(name)[0] for name in names]
         return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)})
+
+    def _with_dynamics(
+        self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter,
+    ) -> np.ndarray:  # (n, 4), by row and onset
+        "The same notes with velocities and offsets as the recording has them."
+        if not len(notes): return notes
+        onset, offset, pitch, _ = notes.T
+        rate, row = self.network.frame_rate, pitch.astype(int) - LOWEST_PITCH
+        level, _ = onset_levels(meter.partials(pitch, onset * rate), pitch, onset, meter.resolution)
+        velocity = velocities(level, who, config=self.dynamics)
+        follows = np.append((np.diff(row) == 0) & (np.diff(who) == 0), False)  # the next note is of the same row
+        cut = follows & (np.append(onset[1:], np.inf) - offset < 0.5 / rate)
+        damped = np.isin(np.array(self.network.config.instruments)[who], self.dynamics.damped)
+        release = self.dynamics.release
+        if release:
+            offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy(), rate, release=release)
+        return np.stack([onset, offset, pitch, velocity], 1)
 
     def _active_indices(self, instruments: Iterable[str | int] | None) -> list[int] | None:
         "Indices of the model's instruments that the user's names stand for."
