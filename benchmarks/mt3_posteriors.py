@@ -556,7 +556,7 @@ def choose(network: MT3, way: str) -> list[torch.nn.Parameter]:
 
 
 def study(options) -> None:
-    "50 epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last."
+    "Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last."
     torch.manual_seed(options.seed)
     pools = Path(options.pools)
     pool = load_pool(pools / "octaves_train.npz") + (load_pool(pools / "mixtures.npz") if options.way == "more" else [])
@@ -570,7 +570,7 @@ def study(options) -> None:
         (math.inf,),
         time.time(),
     )
-    for epoch in range(51):
+    for epoch in range(options.epochs + 1):
         recent = []
         for _ in range(50 if epoch else 0):
             pairs = [segment(pool[rng.integers(len(pool))], rng) for _ in range(4)]
@@ -659,10 +659,10 @@ def table(options) -> None:
             "weights": each["trained_weights"],
             "lowest validation loss": f"{each['best_valid_loss']:.3f}",
             "at epoch": each["best_epoch"],
-            "at epoch 50": f"{each['last_valid_loss']:.3f}",
+            "at the last": f"{each['last_valid_loss']:.3f}",
             "onset F1, best": f"{best['onset_f1']:.3f}",
             "by instrument": f"{best['instrument_onset_f1']:.3f}",
-            "onset F1, epoch 50": f"{last['onset_f1']:.3f}",
+            "onset F1, last": f"{last['onset_f1']:.3f}",
             "false positives, negatives": f"{best['false_positives']}, {best['false_negatives']}",
         }
 
@@ -687,6 +687,7 @@ def main():
             ("--learning-rate", 1.5e-3, float),
             ("--real-share", 0.5, float),
             ("--seed", 0, int),
+            ("--epochs", 50, int),
         ):
             command.add_argument(flag, default=default, type=kind)
         command.add_argument("-o", "--output", default="runs/mt3")
