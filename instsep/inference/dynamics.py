@@ -174,7 +174,8 @@ def onset_levels(
 @dataclass
 class DynamicsConfig:
     "How levels become velocities and falling energy an offset."
-    median: float = 72.0       # velocity of a note as loud as its instrument's median
+    median: float = 72.0       # velocity of a note as loud as the median of all
+    balance: float = 0.5       # share of the difference between an instrument's median and that of all which is kept
     decade: float = 40.0       # dB for a factor of 10 in velocity
     loudest: float = 12.0      # dB above the median at most; below, 1.6 times as much
     release: float = 65.0      # dB/s: faster than this a note falls only when it was let go; 0: offsets stay
@@ -187,11 +188,13 @@ def velocities(
     *,
     config: DynamicsConfig = DynamicsConfig(),
 ) -> np.ndarray:             # (n,) MIDI velocities, whole numbers
-    "Velocities from levels, instrument by instrument."
+    "Velocities from levels; each instrument's median is between its own level and that of all."
     out = np.full(len(level), config.median)
     for name in np.unique(instrument):
         of = instrument == name
-        decibels = np.clip(level[of] - np.median(level[of]), -1.6 * config.loudest, config.loudest)
+        away = np.median(level[of]) - np.median(level)
+        decibels = level[of] - np.median(level[of]) + config.balance * away
+        decibels = np.clip(decibels, -1.6 * config.loudest, config.loudest)
         out[of] = config.median * 10 ** (decibels / config.decade)
     return np.clip(np.rint(out), 1, 127)
 
