@@ -845,7 +845,12 @@ class Transcriber:
                     self._read(decoder, window, row, row_probabilities, read*codec.steps_per_second//front.sample_rate)
                 bar.update(len(batch))
         decoder.finish(read*codec.steps_per_second//front.sample_rate)  # what still sounds, sounds to the end
-        return _named(decoder, instruments)
+        return _named(decoder, instruments or self._own_instruments())
+
+    def _own_instruments(self) -> list[str]:
+        "Those of a network that reads posteriors; nobody in particular of others."
+        config = self.network.config
+        return [] if config.front_end == "logmel" or config.program_list is None else list(config.instruments)
 
     def _processors(self, instruments: list | None) -> list:
         "What forbids tokens: other instruments, and what makes no sense."
