@@ -231,6 +231,13 @@ def _same_velocity(reference: list[Note], estimate: list[Note], pairs: list[tupl
     fit = theirs @ np.linalg.lstsq(theirs, ours, rcond=None)[0]
     return int((np.abs(fit - ours) < tolerance).sum())
 
+def _velocity_correlation(reference: list[Note], estimate: list[Note], pairs: list[tuple[int, int]]) -> float:
+    "Pearson's correlation over the pairs; `nan` where a side is all alike."
+    ours, theirs = (np.array([notes[pair[side]].velocity for pair in pairs], dtype=float)
+                    for side, notes in enumerate((reference, estimate)))
+    if len(pairs) < 2 or not np.ptp(ours) or not np.ptp(theirs): return float("nan")
+    return float(np.corrcoef(ours, theirs)[0, 1])
+
 def _frame_counts(reference: list[Note], estimate: list[Note], frame_rate: float) -> tuple[int, int, int]:
     """Sounding cells of the piano roll: in both, in the reference, in the estimate. No roll is made, which could be
     days long."""
@@ -256,7 +263,7 @@ def note_scores(
     offset_ratio: float = 0.2, # of the reference note's length, never less than `onset_tolerance`
     frame_rate: float = 62.5, # frames per second of the frame measure; MT3's
     granularity: str | Callable[[int], Hashable] = "full", # "full", "midi_class", "flat" or a function of the program
-) -> dict[str, float]: # a precision, recall and F1 of each measure above, in [0, 1]; `nan`: no score
+) -> dict[str, float]: # precision, recall and F1 of each measure above, in [0, 1], `velocity_correlation`; `nan`: no score
     "Every measure of a transcription at once."
     reference, estimate, instrument = list(reference), list(estimate), _instrument_of(granularity)
     ours, theirs = ([note for note in notes if not note.is_drum] for notes in (reference, estimate))
@@ -269,6 +276,7 @@ def note_scores(
     same_onset = len(match_notes(ours, theirs, offset_ratio=None, instrument=instrument, **times))
     playing = {instrument(note) for note in reference}, {instrument(note) for note in estimate}
     counts = {"onset": (len(onset), len(ours), len(theirs)), "onset_offset": (len(offset), len(ours), len(theirs)),
+              "onset_velocity": (_same_velocity(ours, theirs, onset), len(ours), len(theirs)),
               "onset_offset_velocity": (_same_velocity(ours, theirs, offset), len(ours), len(theirs)),
               "frame": _frame_counts(ours, theirs, frame_rate),
               "multi_instrument": (same + drum, len(reference), len(estimate)),
@@ -277,6 +285,7 @@ def note_scores(
               "instrument": (len(playing[0] & playing[1]), len(playing[0]), len(playing[1]))}
     scores = dict(n_reference=len(reference), n_estimate=len(estimate))
     for name, numbers in counts.items(): scores |= _precision_recall_f1(name, *numbers)
+    scores["velocity_correlation"] = _velocity_correlation(ours, theirs, onset)
     return scores | dict(instrument_ratio=len(playing[1]) / len(playing[0]) if playing[0] else float("nan"),
                          instrument_leakage=1 - same_onset / len(onset) if onset else float("nan"))
 

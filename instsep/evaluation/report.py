@@ -258,7 +258,8 @@ def _score_stems(pair: Pair) -> list[dict]:
 
 STEM_MEASURES = {"input_si_sdr": "mixture", "si_sdr": "SI-SDR", "si_sdr_improvement": "improvement", "sdr": "SDR",
                  "leakage": "leakage"}
-NOTE_MEASURES = {"onset": "onset", "onset_offset": "onset+offset", "onset_offset_velocity": "+velocity",
+NOTE_MEASURES = {"onset": "onset", "onset_velocity": "onset+velocity", "onset_offset": "onset+offset",
+                 "onset_offset_velocity": "+velocity",
                  "frame": "frame", "multi_instrument": "multi-instrument", "instrument": "instruments"}
 
 def _stem_table(rows: list[dict]) -> list[dict]:
@@ -277,8 +278,9 @@ def _note_table(rows: list[dict]) -> list[dict]:
     for name, title in NOTE_MEASURES.items():
         scores = [row[f"{name}_f1"] for row in rows if not math.isnan(row[f"{name}_f1"])]
         line[title] = float(np.mean(scores)) if scores else math.nan
-    leakage = [row["instrument_leakage"] for row in rows if not math.isnan(row["instrument_leakage"])]
-    line["leakage"] = float(np.mean(leakage)) if leakage else math.nan
+    for name, title in dict(velocity_correlation="velocity r", instrument_leakage="leakage").items():
+        scores = [row[name] for row in rows if not math.isnan(row[name])]
+        line[title] = float(np.mean(scores)) if scores else math.nan
     return [line]
 
 # %% ../../nbs/reference/evaluation/report.ipynb #2f8d6abb
