@@ -1,13 +1,17 @@
-"""Velocities, offsets and repetitions of the frame-wise transcriber, one change a row: what measuring on the recording gains.
+"""Velocities, offsets and repetitions of the frame-wise transcriber, one change a row: what measuring gains.
 
-    OMP_NUM_THREADS=1 python benchmarks/dynamics.py --notes ../shared/reference/notes --recordings ../shared/reference/recordings
+    OMP_NUM_THREADS=1 python benchmarks/dynamics.py --notes ../shared/reference/notes \\
+        --recordings ../shared/reference/recordings
 
-Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each instrument
-alone; on recorded notes of held-out banks; one key eight times a second; recordings, which were looked at last. Pieces are
-played with dynamics: a level for each part, phrases that swell, accents, a chord's highest note in front. A set whose files
+Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each
+instrument alone; on recorded notes of held-out banks; one key eight times a second; recordings, which were
+looked at last. Pieces are
+played with dynamics: a level for each part, phrases that swell, accents, a chord's highest note in front. A set whose
+files
 are not there is left out with a line. Posteriors are computed once and kept in --cache. Results go to
 benchmarks/results/dynamics.json and .md.
 """
+
 import argparse
 import csv
 import json
@@ -33,15 +37,19 @@ from instsep.sound.soundfont import default_soundfont, synthesize
 
 TRIO, RATE = ("clarinet", "guitar", "piano"), 44100
 PROGRAM = {name: INSTRUMENTS[name].programs[0] for name in TRIO}
-BANKS = dict(clarinet=["iowa_mis/clarinet"], guitar=["iowa_mis/guitar_nylon", "discord_martin_hd28/guitar_steel"],
-             piano=["vcsl_upright/piano", "freepats_kw/piano"])
+BANKS = dict(
+    clarinet=["iowa_mis/clarinet"],
+    guitar=["iowa_mis/guitar_nylon", "discord_martin_hd28/guitar_steel"],
+    piano=["vcsl_upright/piano", "freepats_kw/piano"],
+)
 humanize = mixtures.humanize
 
 
 def with_dynamics(notes, instrument, rng):
-    "As `humanize` plays them, but with velocities that move: swells over some six notes, accents, a melody above its chords."
+    "As `humanize` plays them, but velocities move: swells over some six notes, accents, a melody above its chords."
     notes = humanize(notes, instrument, rng)
-    if not len(notes): return notes
+    if not len(notes):
+        return notes
     swell, value = np.empty(len(notes)), rng.normal()
     for i in range(len(notes)):
         value = value * np.exp(-1 / 6) + rng.normal() * np.sqrt(1 - np.exp(-1 / 3))
@@ -57,40 +65,53 @@ def with_dynamics(notes, instrument, rng):
 
 # ---- what is transcribed
 
+
 @dataclass
 class Item:
     "A mono recording at the transcriber's rate, its notes, and the network's posteriors."
+
     set: str
     name: str
-    wave: np.ndarray         # (samples,)
+    wave: np.ndarray  # (samples,)
     notes: list[Note]
-    posteriors: np.ndarray   # (heads, instruments, pitches, frames)
+    posteriors: np.ndarray  # (heads, instruments, pitches, frames)
 
 
 def to_notes(parts, seconds):
-    return sorted(Note(on, min(off, seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), PROGRAM[name])
-                  for name, notes in parts.items() if name in TRIO for on, off, pitch, velocity in np.asarray(notes, float).reshape(-1, 4).tolist()
-                  if 0 <= on < seconds - 0.02)
+    return sorted(
+        Note(on, min(off, seconds), int(pitch), int(np.clip(round(velocity), 1, 127)), PROGRAM[name])
+        for name, notes in parts.items()
+        if name in TRIO
+        for on, off, pitch, velocity in np.asarray(notes, float).reshape(-1, 4).tolist()
+        if 0 <= on < seconds - 0.02
+    )
 
 
 def played(pieces, player, instances, count, seed, *, names=TRIO, **options):
     data = Mixtures(pieces, player, instances, instruments=names, sample_rate=RATE, seconds=8.0, seed=seed, **options)
-    for i in range(count): yield f"{i:03d}", lambda i=i: (lambda score, stems: (stems.sum(0), score.parts))(*data.item(i))
+    for i in range(count):
+        yield f"{i:03d}", lambda i=i: (lambda score, stems: (stems.sum(0), score.parts))(*data.item(i))
 
 
 def on_banks(folder):
     "A player on recorded notes, which are read when the first is played."
     banks = []
+
     def play(*args):
         if not banks:
             made = [record_folder(folder / place, name, progress=False) for name in TRIO for place in BANKS[name]]
             banks.append(bank_player(sum(made[1:], made[0]), shift=1.0))
         return banks[0](*args)
+
     return play
 
 
 def repeated():
-    for name, programs, pitches in (("piano", (0,), (48, 67, 79)), ("guitar", (24, 25), (48, 67)), ("clarinet", (71,), (55, 67, 76))):
+    for name, programs, pitches in (
+        ("piano", (0,), (48, 67, 79)),
+        ("guitar", (24, 25), (48, 67)),
+        ("clarinet", (71,), (55, 67, 76)),
+    ):
         for program in programs:
             for pitch in pitches:
                 notes = [Note(0.5 + k / 8, 0.5 + (k + 0.9) / 8, pitch, 80 + 20 * (k % 2), program) for k in range(24)]
@@ -103,9 +124,14 @@ def recorded(folder, wanted):
         parts = {}
         for stem in json.loads((path / "manifest.json").read_text())["stems"]:
             with open(path / stem["notes_csv"], newline="", encoding="utf-8") as file:
-                parts[stem["instrument"]] = [[float(row.get(key) or 64) for key in ("onset_s", "offset_s", "midi", "velocity")] for row in csv.DictReader(file)]
+                parts[stem["instrument"]] = [
+                    [float(row.get(key) or 64) for key in ("onset_s", "offset_s", "midi", "velocity")]
+                    for row in csv.DictReader(file)
+                ]
         return load(path / "mixture.flac", sample_rate=RATE, mono=True)[0][0], parts
-    for path in sorted(p for name in wanted for p in Path(folder).glob(f"{name}_*/")): yield path.name, lambda path=path: read(path)
+
+    for path in sorted(p for name in wanted for p in Path(folder).glob(f"{name}_*/")):
+        yield path.name, lambda path=path: read(path)
 
 
 def all_sets(args):
@@ -115,17 +141,42 @@ def all_sets(args):
     level = dict(absent=0.2, augmentation=(Gain((-3, 3)),))
     yield "held-out soundfont, mixtures", played(pieces, soundfont_player(font, RATE), programs, 10, 310, **level)
     for name in TRIO:
-        yield f"held-out soundfont, {name} alone", played(pieces, soundfont_player(font, RATE), {name: programs[name]}, 2, 320, names=(name,),
-                                                          absent=0.0, kinds=dict(unrelated=1.0), augmentation=())
+        yield (
+            f"held-out soundfont, {name} alone",
+            played(
+                pieces,
+                soundfont_player(font, RATE),
+                {name: programs[name]},
+                2,
+                320,
+                names=(name,),
+                absent=0.0,
+                kinds=dict(unrelated=1.0),
+                augmentation=(),
+            ),
+        )
     if args.notes and Path(args.notes).is_dir():
-        yield "held-out banks, mixtures", played(pieces, on_banks(Path(args.notes)), BANKS, 10, 330, absent=0.2, augmentation=(Gain((-3, 3)), Room(0.3)))
-    else: print("held-out banks: no --notes, left out")
+        yield (
+            "held-out banks, mixtures",
+            played(
+                pieces,
+                on_banks(Path(args.notes)),
+                BANKS,
+                10,
+                330,
+                absent=0.2,
+                augmentation=(Gain((-3, 3)), Room(0.3)),
+            ),
+        )
+    else:
+        print("held-out banks: no --notes, left out")
     yield "8 a second, held-out soundfont", repeated()
     if args.recordings and Path(args.recordings).is_dir():
         yield "R07, a real guitar", recorded(args.recordings, ["R07"])
         yield "R05, piano alone", recorded(args.recordings, ["R05"])
         yield "R01 to R04", recorded(args.recordings, ["R01", "R02", "R03", "R04"])
-    else: print("recordings: no --recordings, left out")
+    else:
+        print("recordings: no --recordings, left out")
 
 
 def made(label, items, transcriber, cache):
@@ -133,12 +184,15 @@ def made(label, items, transcriber, cache):
         place = cache / f"{label.replace(' ', '_').replace(',', '')}__{name}.npz"
         if not place.is_file():
             sound, parts = make()
-            blocks, _ = mono_blocks(np.asarray(sound, np.float32).reshape(1, -1), RATE, transcriber.network.config.sample_rate)
+            blocks, _ = mono_blocks(
+                np.asarray(sound, np.float32).reshape(1, -1), RATE, transcriber.network.config.sample_rate
+            )
             wave = np.concatenate(list(blocks))
             posteriors = np.concatenate(list(transcriber.probabilities([wave])), -1)
             known = {key: np.asarray(notes, float).reshape(-1, 4) for key, notes in parts.items()}
             with atomic_path(place) as temporary:
-                with open(temporary, "wb") as file: np.savez(file, wave=wave, posteriors=posteriors.astype(np.float16), **known)
+                with open(temporary, "wb") as file:
+                    np.savez(file, wave=wave, posteriors=posteriors.astype(np.float16), **known)
         with np.load(place) as held:
             wave, posteriors = held["wave"], held["posteriors"].astype(np.float32)
             parts = {key: held[key] for key in held.files if key not in ("wave", "posteriors")}
@@ -147,13 +201,16 @@ def made(label, items, transcriber, cache):
 
 # ---- rows and scores
 
+
 def without_trend(level, own, pitch, onset, prior=10.0):
-    "Levels without a robust line over pitch, which `prior` well-measured notes an octave from the mean have to outweigh."
-    octaves = np.stack([np.ones(len(pitch)), (pitch - pitch.mean()) / 12], 1)   # (n, 2)
+    "Levels without a robust line over pitch; `prior` well-measured notes an octave from the mean outweigh it."
+    octaves = np.stack([np.ones(len(pitch)), (pitch - pitch.mean()) / 12], 1)  # (n, 2)
     level, line = level - np.median(level), np.zeros(2)
-    for _ in range(4):                                                          # what is far off counts less: Cauchy's weights
+    for _ in range(4):  # what is far off counts less: Cauchy's weights
         weight = (own + 0.05) / (1 + ((level - octaves @ line) / 8) ** 2)
-        line = np.linalg.solve((octaves * weight[:, None]).T @ octaves + np.diag([1e-3, prior]), (octaves * weight[:, None]).T @ level)
+        line = np.linalg.solve(
+            (octaves * weight[:, None]).T @ octaves + np.diag([1e-3, prior]), (octaves * weight[:, None]).T @ level
+        )
     return level - octaves @ line
 
 
@@ -164,52 +221,84 @@ def near_neighbours(level, own, pitch, onset, weight=0.1, reach=0.5):
 
 
 LOUD = DynamicsConfig(release=0.0)
-ROWS = (("the network's", None, None, False), ("velocities: level at the onset", LOUD, None, False),
-        ("left out: a line over pitch taken off", LOUD, without_trend, False),
-        ("left out: covered notes as their neighbours", LOUD, near_neighbours, False),
-        ("left out: all ends back to where the energy falls", DynamicsConfig(damped=TRIO), None, False),
-        ("offsets: the piano's ends so", DynamicsConfig(), None, False), ("repetitions: lower peaks count", DynamicsConfig(), None, True))
+ROWS = (
+    ("the network's", None, None, False),
+    ("velocities: level at the onset", LOUD, None, False),
+    ("left out: a line over pitch taken off", LOUD, without_trend, False),
+    ("left out: covered notes as their neighbours", LOUD, near_neighbours, False),
+    ("left out: all ends back to where the energy falls", DynamicsConfig(damped=TRIO), None, False),
+    ("offsets: the piano's ends so", DynamicsConfig(), None, False),
+    ("repetitions: lower peaks count", DynamicsConfig(), None, True),
+)
 
 
 def transcribed(transcriber, item, dynamics, adjust, repetitions):
     "What `FrameTranscriber` would make of these posteriors, and the CPU seconds of measuring."
-    c, pick = transcriber.network.config, transcriber.pick if repetitions else replace(transcriber.pick, repeat=transcriber.pick.onset)
+    c, pick = (
+        transcriber.network.config,
+        transcriber.pick if repetitions else replace(transcriber.pick, repeat=transcriber.pick.onset),
+    )
     picker = NotePicker(len(c.instruments), transcriber.network.frame_rate, pick)
     picker.add(item.posteriors)
     notes, who, _ = picker.finish()
     begun = time.process_time()
     if dynamics:
         meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH)
-        for _ in meter.listen([item.wave]): pass
+        for _ in meter.listen([item.wave]):
+            pass
         meter.measure(*picker.take_new(), settled=picker.frames, last=True)
         transcriber.dynamics = dynamics
         rate = transcriber.network.frame_rate
-        if adjust:                                                              # each instrument by itself
-            level, own = onset_levels(meter.partials(notes[:, 2], notes[:, 0] * rate), notes[:, 2], notes[:, 0], meter.resolution)
-            for k in np.unique(who): level[who == k] = adjust(level[who == k], own[who == k], notes[who == k, 2], notes[who == k, 0])
+        if adjust:  # each instrument by itself
+            level, own = onset_levels(
+                meter.partials(notes[:, 2], notes[:, 0] * rate), notes[:, 2], notes[:, 0], meter.resolution
+            )
+            for k in np.unique(who):
+                level[who == k] = adjust(level[who == k], own[who == k], notes[who == k, 2], notes[who == k, 0])
         notes = transcriber._with_dynamics(notes, who, meter)
-        if adjust: notes[:, 3] = velocities(level, who, config=dynamics)
-    return [Note(on, off, int(pitch), int(velocity), PROGRAM[c.instruments[k]]) for k, (on, off, pitch, velocity) in zip(who, notes.tolist())], time.process_time() - begun
+        if adjust:
+            notes[:, 3] = velocities(level, who, config=dynamics)
+    return [
+        Note(on, off, int(pitch), int(velocity), PROGRAM[c.instruments[k]])
+        for k, (on, off, pitch, velocity) in zip(who, notes.tolist())
+    ], time.process_time() - begun
 
 
 def scores(items, found):
-    "Over all notes of a set: F1 of onsets, of onsets and offsets, of onsets and velocities; correlation of velocities, mean over items by notes."
+    "Of a set: F1 of onsets, with offsets, with velocities; correlation of velocities, mean over items by notes."
     hits, counts, by = np.zeros(3), 0, {name: [] for name in TRIO}
     for item, notes in zip(items, found):
         pairs = match_notes(item.notes, notes, offset_ratio=None)
         counts += len(item.notes) + len(notes)
         hits += len(pairs), len(match_notes(item.notes, notes)), _same_velocity(item.notes, notes, pairs)
         for name in TRIO:
-            true, estimated = np.array([(item.notes[i].velocity, notes[j].velocity) for i, j in pairs
-                                        if item.notes[i].program == PROGRAM[name]], float).reshape(-1, 2).T
-            if len(true) >= 8 and np.ptp(true) and np.ptp(estimated): by[name].append((np.corrcoef(true, estimated)[0, 1], len(true)))
+            true, estimated = (
+                np.array(
+                    [
+                        (item.notes[i].velocity, notes[j].velocity)
+                        for i, j in pairs
+                        if item.notes[i].program == PROGRAM[name]
+                    ],
+                    float,
+                )
+                .reshape(-1, 2)
+                .T
+            )
+            if len(true) >= 8 and np.ptp(true) and np.ptp(estimated):
+                by[name].append((np.corrcoef(true, estimated)[0, 1], len(true)))
     row = dict(zip(("onset F1", "onset+offset F1", "onset+velocity F1"), 2 * hits / max(counts, 1)))
-    return row | {f"r, {name}": float(np.average([r for r, _ in values], weights=[n for _, n in values])) if values else math.nan for name, values in by.items()}
+    return row | {
+        f"r, {name}": float(np.average([r for r, _ in values], weights=[n for _, n in values]))
+        if values
+        else math.nan
+        for name, values in by.items()
+    }
 
 
 def _same_velocity(reference, estimate, pairs, tolerance=0.1):
     "As in mir_eval: after a linear fit of the estimate."
-    if not pairs: return 0
+    if not pairs:
+        return 0
     true = np.array([note.velocity for note in reference], float)
     ours = (true[[i for i, _ in pairs]] - true.min()) / max(1, np.ptp(true))
     theirs = np.array([[estimate[j].velocity, 1] for _, j in pairs], float)
@@ -232,22 +321,50 @@ def main():
         items = list(made(label, makers, transcriber, cache))
         for name, dynamics, adjust, repetitions in ROWS:
             results = [transcribed(transcriber, item, dynamics, adjust, repetitions) for item in items]
-            if repetitions: cost = [cost[0] + sum(cpu for _, cpu in results), cost[1] + sum(len(item.wave) for item in items) / transcriber.network.config.sample_rate]
+            if repetitions:
+                cost = [
+                    cost[0] + sum(cpu for _, cpu in results),
+                    cost[1] + sum(len(item.wave) for item in items) / transcriber.network.config.sample_rate,
+                ]
             found = [notes for notes, _ in results]
             median = [note.velocity for notes in found for note in notes]
-            rows.append({"set": label, "row": name, "items": len(items), "notes": sum(len(item.notes) for item in items), "found": len(median),
-                         **scores(items, found), "median velocity": float(np.median(median)) if median else math.nan})
+            rows.append(
+                {
+                    "set": label,
+                    "row": name,
+                    "items": len(items),
+                    "notes": sum(len(item.notes) for item in items),
+                    "found": len(median),
+                    **scores(items, found),
+                    "median velocity": float(np.median(median)) if median else math.nan,
+                }
+            )
             print(rows[-1], flush=True)
     command = "OMP_NUM_THREADS=1 python benchmarks/dynamics.py --notes NOTES --recordings RECORDINGS"
-    text = (f"# Dynamics, offsets and repetitions\n\n`{command}`\n\nEach row changes one thing; rows that were not left out keep the changes above them. Sets and "
-            "what is played: see the script. F1 over all notes of a set, instruments not told apart; velocities as mir_eval compares them, after a linear fit "
-            "over each item; r: correlation of velocities over the notes found, mean over items by notes. No r where the true "
-            "velocities are not known or all alike, as R07's and most of R01 to R04; onset+velocity says nothing there. "
-            f"Measuring costs {cost[0] / max(cost[1], 1e-9):.4f} CPU s a second of sound.\n\n" + format_table(rows, digits=3) + "\n")
+    text = (
+        f"# Dynamics, offsets and repetitions\n\n`{command}`\n\nEach row changes one thing; rows that were not left "
+        "out keep "
+        "the changes above them. Sets and what is played: see the script. F1 over all notes of a set, instruments not "
+        "told apart; velocities as mir_eval compares them, after a linear fit over each item; r: correlation of "
+        "velocities over the notes found, mean over items by notes. No r where the true "
+        "velocities are not known or all alike, as R07's and most of R01 to R04; onset+velocity says nothing there. "
+        f"Measuring costs {cost[0] / max(cost[1], 1e-9):.4f} CPU s a second of sound.\n\n"
+        + format_table(rows, digits=3)
+        + "\n"
+    )
     place = Path(args.out) / "dynamics"
-    with atomic_path(place.with_suffix(".md")) as temporary: temporary.write_text(text)
+    with atomic_path(place.with_suffix(".md")) as temporary:
+        temporary.write_text(text)
     with atomic_path(place.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(dict(command=command, torch=torch.__version__, cpu_s_per_s=cost[0] / max(cost[1], 1e-9), rows=rows), indent=1, default=float).replace("NaN", "null") + "\n")
+        temporary.write_text(
+            json.dumps(
+                dict(command=command, torch=torch.__version__, cpu_s_per_s=cost[0] / max(cost[1], 1e-9), rows=rows),
+                indent=1,
+                default=float,
+            ).replace("NaN", "null")
+            + "\n"
+        )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()
