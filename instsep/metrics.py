@@ -263,7 +263,7 @@ def note_scores(
     offset_ratio: float = 0.2, # of the reference note's length, never less than `onset_tolerance`
     frame_rate: float = 62.5, # frames per second of the frame measure; MT3's
     granularity: str | Callable[[int], Hashable] = "full", # "full", "midi_class", "flat" or a function of the program
-) -> dict[str, float]: # precision, recall and F1 of each measure above, in [0, 1], `velocity_correlation`; `nan`: no score
+) -> dict[str, float]: # precision, recall, F1 of each measure above, 0 to 1, `velocity_correlation`; `nan`: no score
     "Every measure of a transcription at once."
     reference, estimate, instrument = list(reference), list(estimate), _instrument_of(granularity)
     ours, theirs = ([note for note in notes if not note.is_drum] for notes in (reference, estimate))

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from ..music.notes import Note, write_midi
 if TYPE_CHECKING:
     from instsep.mt3 import MT3Config, Transcriber
     from instsep.music.notes import Transcription
-    from instsep.tunings import Tuning
 
 # %% ../../nbs/reference/files/transcription.ipynb #67546587
 def write_transcription(
@@ -188,7 +187,7 @@ class Transcribed:
     files: list[Path] # the MIDI file first; none if no note was found
     counts: dict[str, int] # instrument -> notes; empty if it was skipped
     skipped: bool # because all files were there already
-    tuning: "Tuning | None" = None # how the recording is tuned; None if it was skipped
+    tuning: Any = None # a `tunings.Tuning`: how the recording is tuned; None if it was skipped
 
 def transcribe_file(
     transcriber: "Transcriber", # of `instsep.mt3`

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 import torch
@@ -568,7 +568,7 @@ class Sources:
     notes: Sequence[tuple[str, str]] = ()          # (folder of recorded single notes, instrument)
     stems: str | Path | None = None            # a folder of stems named by instrument
     banks: Sequence[NoteBank] = ()                 # instead of recording
-    pieces: PieceBank | str | Path | None = None  # or the file of one; None: music21's corpus
+    pieces: Any = None                         # a PieceBank, or the file of one; None: music21's corpus
 
     @property
     def sample_rate(self) -> int:  # Hz
