@@ -14,14 +14,15 @@ from .music.notes import PROGRAM_NAMES, Note
 
 # %% auto #0
 __all__ = ['FOUND', 'PAIRED', 'UNMATCHED', 'EXTRA', 'CLASSES', 'REGISTERS', 'LOUDNESS', 'DURATIONS', 'RED', 'BLUE', 'ROLES',
-           'Verdict', 'judge_notes', 'instrument_of', 'polyphony', 'error_rows', 'count_errors', 'error_rates',
-           'confusion', 'show_confusion', 'show_errors', 'show_errors_by_instrument', 'show_timeline', 'show_shifts',
-           'note_roles', 'impressions', 'impression_table', 'calibration', 'calibration_error', 'intervals_above',
-           'TranscribedItem', 'explore']
+           'Verdict', 'judge_notes', 'instrument_of', 'cut_off', 'polyphony', 'error_rows', 'count_errors',
+           'error_rates', 'confusion', 'show_confusion', 'show_errors', 'show_errors_by_instrument', 'show_timeline',
+           'show_shifts', 'note_roles', 'impressions', 'impression_table', 'calibration', 'calibration_error',
+           'intervals_above', 'TranscribedItem', 'explore']
 
 # %% ../nbs/05_error_analysis.ipynb #f4f1e972
 FOUND = ("correct", "wrong offset")  # the note is there, by pitch, onset and instrument
-PAIRED = (*FOUND, "wrong instrument", "late", "early", "octave", "semitone")  # one true and one estimated note
+# one true and one estimated note
+PAIRED = (*FOUND, "wrong instrument", "late", "early", "octave", "twelfth", "semitone")
 UNMATCHED = ("merged", "missed")  # a true note alone
 EXTRA = ("split", "duplicate", "invented")  # an estimated note alone
 CLASSES = (*PAIRED, *UNMATCHED, *EXTRA)
@@ -80,12 +81,14 @@ def judge_notes(
     offset_ratio: float = 0.2,  # of the note's length, at least `onset_tolerance`, within which an offset is right
     reach: float = 0.25,  # seconds by which a note may be late or early and still be that note
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
+    excerpt: tuple[float, float] | None = None,  # from when to when a longer piece was cut; None: the notes are whole
 ) -> list[Verdict]:  # those of the true notes in their order, then the extra notes
-    "A verdict on every note, true or estimated; each is in one verdict."
+    """A verdict on every note, true or estimated; each is in one verdict. Notes that are `cut_off` by an excerpt's
+    edge are in none."""
     reference, estimate, who = list(reference), list(estimate), instrument_of(granularity)
     codes = {}
     ours, theirs = _columns(reference, who, codes), _columns(estimate, who, codes)
-    free = np.ones(len(reference), bool), np.ones(len(estimate), bool)
+    free = tuple(~each for each in cut_off(reference, estimate, excerpt, slack=onset_tolerance))
     i, j = _near(ours["onset"], theirs["onset"], reach)
     late = np.round(theirs["onset"][j] - ours["onset"][i], 4)
     interval, other = theirs["key"][j] - ours["key"][i], ours["who"][i] != theirs["who"][j]
@@ -98,13 +101,14 @@ def judge_notes(
     def assign_where(error, condition, *costs):
         k = np.flatnonzero(condition)
         assign_classes(error, _pair(free, i[k], j[k], *(cost[k] for cost in costs)))
-    assign_classes("correct", _right(reference, estimate, who, onset_tolerance, offset_ratio))
+    assign_classes("correct", _right(reference, estimate, free, who, onset_tolerance, offset_ratio))
     same = interval == 0
     assign_where("wrong offset", close & same & ~other, np.abs(late))
     assign_where("wrong instrument", close & same & other, np.abs(late))
     assign_where(lambda a, b: "late" if theirs["onset"][b] > ours["onset"][a] else "early",
                  ~close & same & ~other, np.abs(late))
     assign_where("octave", close & pitched & ~same & (interval % 12 == 0), other, np.abs(interval), np.abs(late))
+    assign_where("twelfth", close & pitched & (np.abs(interval) == 19), other, np.abs(late))
     assign_where("semitone", close & pitched & (np.abs(interval) == 1), other, np.abs(late))
     return sorted(verdicts + _missed_or_merged(ours, theirs, free, onset_tolerance), key=lambda v: v.reference) \
         + _extra(ours, theirs, free, onset_tolerance)
@@ -123,11 +127,12 @@ def instrument_of(
         return PROGRAM_NAMES[found] if isinstance(found, (int, np.integer)) and granularity != "flat" else str(found)
     return name if granularity != "flat" else lambda note: "drums" if note.is_drum else "all"
 
-def _right(reference, estimate, who, onset_tolerance: float, offset_ratio: float) -> list[tuple[int, int]]:
+def _right(reference, estimate, free: tuple, who, onset_tolerance: float, offset_ratio: float) -> list[tuple[int, int]]:
     "Pairs that agree in all: MT3's multi-instrument hits; drums have no offset to be right."
     pairs = []
     for drums in (False, True):
-        ours, theirs = ([k for k, note in enumerate(notes) if note.is_drum == drums] for notes in (reference, estimate))
+        ours, theirs = ([k for k, note in enumerate(notes) if usable[k] and note.is_drum == drums]
+                        for notes, usable in zip((reference, estimate), free))
         found = match_notes([reference[k] for k in ours], [estimate[k] for k in theirs], instrument=who,
                             onset_tolerance=onset_tolerance, offset_min_tolerance=onset_tolerance,
                             offset_ratio=None if drums else offset_ratio)
@@ -149,6 +154,24 @@ def _extra(ours: dict, theirs: dict, free: tuple, slack: float) -> list[Verdict]
         else: error = "split" if theirs["onset"][index] > ours["onset"][beside] + slack else "duplicate"
         verdicts.append(Verdict(error, estimate=index, beside=beside))
     return verdicts
+
+# %% ../nbs/05_error_analysis.ipynb #a8d14ef9
+def cut_off(
+    reference: Sequence[Note],  # the true notes, those that sound at the start with their onset there or before
+    estimate: Sequence[Note],  # the estimated notes
+    excerpt: tuple[float, float] | None,  # from when to when (s) a longer piece was cut; None: nothing was cut
+    *,
+    slack: float = 0.05,  # seconds after the start in which an estimated note may stand for one that is cut
+) -> tuple[np.ndarray, np.ndarray]:  # bool: which true and which estimated notes cannot be judged
+    "Notes whose onset an excerpt's edge has cut off."
+    if excerpt is None: return np.zeros(len(reference), bool), np.zeros(len(estimate), bool)
+    start, end = excerpt
+    def inaudible(note): return note.onset > end - 0.02
+    cut = [note.onset < start + 1e-3 for note in reference]
+    keys = {(note.pitch, note.is_drum) for note, is_cut in zip(reference, cut) if is_cut}
+    def stands_for_one(note): return note.onset <= start + slack and (note.pitch, note.is_drum) in keys
+    return (np.array([is_cut or inaudible(note) for note, is_cut in zip(reference, cut)], bool),
+            np.array([stands_for_one(note) or inaudible(note) for note in estimate], bool))
 
 # %% ../nbs/05_error_analysis.ipynb #305d9802
 REGISTERS = ((0, "below C3"), (48, "C3 to B3"), (60, "C4 to B4"), (72, "C5 to B5"), (84, "C6 and above"))
@@ -175,11 +198,13 @@ def error_rows(
     *,
     confidence: Sequence[float] | None = None,  # of each estimated note, if there is one
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
+    excerpt: tuple[float, float] | None = None,  # of `judge_notes`, where no verdicts are given
     **labels,  # more columns of each row, such as item="R01", kind="unison"
 ) -> list[dict]:  # a row for each verdict
     """What each note is, beside what became of it. An extra note is described as it was estimated, all others as
     they are."""
-    if verdicts is None: verdicts = judge_notes(reference, estimate, granularity=granularity)
+    if verdicts is None:
+        verdicts = judge_notes(reference, estimate, granularity=granularity, excerpt=excerpt)
     who, rows = instrument_of(granularity), []
     notes = [estimate[v.estimate] if v.reference is None else reference[v.reference] for v in verdicts]
     counts = polyphony(reference, [note.onset for note in notes])
@@ -301,16 +326,18 @@ def show_errors(
     who = instrument_of(granularity)
     def of_instrument(note): return instrument is None or who(note) == instrument
     found = {v.estimate for v in verdicts if v.error in FOUND}
+    judged = {v.estimate for v in verdicts}
     lost = [reference[v.reference] for v in verdicts if v.reference is not None and v.error not in FOUND]
     ours, lost = [n for n in reference if of_instrument(n)], [n for n in lost if of_instrument(n)]
     right = [n for k, n in enumerate(estimate) if of_instrument(n) and k in found]
-    wrong = [n for k, n in enumerate(estimate) if of_instrument(n) and k not in found]
+    wrong = [n for k, n in enumerate(estimate) if of_instrument(n) and k in judged - found]
     for kind, part in zip(("true", "found", "false positive"), (ours, right, wrong)):
         axes.barh([n.pitch for n in part], [n.offset - n.onset for n in part], left=[n.onset for n in part],
                   height=0.9 if kind == "true" else 0.5, **_BARS[kind])
     for kind, part in (("false positive", wrong), ("false negative", lost)):
         axes.plot([n.onset for n in part], [n.pitch for n in part], **_MARKS[kind])
-    if title is None: title = f"{instrument or 'all'}: {len(right)} of {len(ours)} found, {len(wrong)} false"
+    asked = sum(of_instrument(reference[v.reference]) for v in verdicts if v.reference is not None)
+    if title is None: title = f"{instrument or 'all'}: {len(right)} of {asked} found, {len(wrong)} false"
     pitches = [note.pitch for note in (*ours, *right, *wrong)] or [60]
     end = max((note.offset for note in (*reference, *estimate)), default=1.0)
     if span: span = span[0], min(span[1], max(end, span[0] + 1))
@@ -344,8 +371,8 @@ def show_errors_by_instrument(
 
 # %% ../nbs/05_error_analysis.ipynb #4858b723
 _LOOKS = dict(zip(CLASSES, [("#0072B2", ""), ("#56B4E9", ""), ("#CC79A7", "////"), ("#E69F00", ""), ("#F0E442", ""),
-                            ("#009E73", "...."), ("#009E73", "xxxx"), ("#BBBBBB", ""), ("white", ""),
-                            ("#999999", "\\\\\\\\"), ("#666666", "----"), ("#D55E00", "xxxx")]))
+                            ("#009E73", "...."), ("#009E73", "||||"), ("#009E73", "xxxx"), ("#BBBBBB", ""),
+                            ("white", ""), ("#999999", "\\\\\\\\"), ("#666666", "----"), ("#D55E00", "xxxx")]))
 
 def show_timeline(
     rows: list[dict],  # of `error_rows`, of one item
@@ -428,11 +455,12 @@ def impressions(
     if verdicts is None: verdicts = judge_notes(reference, estimate, granularity=granularity)
     who, rows = instrument_of(granularity), []
     found = [{getattr(v, side) for v in verdicts if v.error in FOUND} for side in ("reference", "estimate")]
+    judged = [{getattr(v, side) for v in verdicts} for side in ("reference", "estimate")]
     roles = [note_roles(notes, granularity=granularity) for notes in (reference, estimate)]
     for name in sorted({who(note) for note in (*reference, *estimate)}):
         for role in ROLES:
-            chosen = [[k for k, note in enumerate(notes) if who(note) == name and mask[role][k]]
-                      for notes, mask in zip((reference, estimate), roles)]
+            chosen = [[k for k, note in enumerate(notes) if k in asked and who(note) == name and mask[role][k]]
+                      for notes, mask, asked in zip((reference, estimate), roles, judged)]
             hits = [sum(k in ok for k in part) for part, ok in zip(chosen, found)]
             rows.append(dict(labels, instrument=name, role=role, notes=len(chosen[0]), found=hits[0],
                              estimated=len(chosen[1]), right=hits[1]))
@@ -490,6 +518,7 @@ class TranscribedItem:
     estimate: Sequence[Note]
     waveform: np.ndarray  # of the mixture [shape=(channels, samples)]
     sample_rate: int  # in Hz
+    excerpt: tuple[float, float] | None = None  # of `judge_notes`
 
 def explore(
     items: dict[str, TranscribedItem],  # by name
@@ -502,7 +531,8 @@ def explore(
     import matplotlib.pyplot as plt
     from IPython.display import display
     from instsep.sound.audio import play
-    judged = {name: judge_notes(item.reference, item.estimate, granularity=granularity) for name, item in items.items()}
+    judged = {name: judge_notes(item.reference, item.estimate, granularity=granularity, excerpt=item.excerpt)
+              for name, item in items.items()}
     rows = {name: error_rows(item.reference, item.estimate, judged[name], granularity=granularity)
             for name, item in items.items()}
     def places(item, instrument, error):

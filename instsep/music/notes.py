@@ -184,6 +184,16 @@ def piano_roll(
 # %% ../../nbs/reference/music/notes.ipynb #3ff2ce4f
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#999999')  # Okabe and Ito
 _HATCHES = ('', '////', '....', '\\\\\\\\', 'xxxx', '----', '++++', 'oooo')
+_OWN_LOOKS = {**dict.fromkeys(range(8), 0), **dict.fromkeys(range(24, 32), 1), 71: 2}  # piano, guitar, clarinet
+
+def _looks(keys: list[tuple[int, bool]]) -> dict[tuple[int, bool], int]:  # (program, is_drum) -> number of a look
+    "Piano, guitar and clarinet look the same in all figures; others, and a second piano, take what is left in turn."
+    looks = {}
+    for key in keys:
+        own = None if key[1] else _OWN_LOOKS.get(key[0])
+        if own is not None and own not in looks.values(): looks[key] = own
+    free = (number for number in range(len(keys) + 3) if number > 2)
+    return looks | {key: next(free) for key in keys if key not in looks}
 
 # %% ../../nbs/reference/music/notes.ipynb #27bc880f
 def plot_notes(
@@ -198,7 +208,7 @@ def plot_notes(
     notes = sorted(notes)
     if not notes: raise InstsepError('no notes to plot')
     if axes is None: _, axes = plt.subplots(figsize=(7, 3), layout='constrained')
-    for number, key in enumerate(sorted({(note.program, note.is_drum) for note in notes})):
+    for key, number in _looks(sorted({(note.program, note.is_drum) for note in notes})).items():
         mine = [note for note in notes if (note.program, note.is_drum) == key]
         name = (names or {}).get(key, 'Drums' if key[1] else PROGRAM_NAMES[key[0]])
         hatch = _HATCHES[(number + number // 8) % 8]  # another pairing with every round of the colours
