@@ -40,6 +40,7 @@ def _as_line(message: str) -> str:
 class InstsepWarning(UserWarning):
     "What a user should know about a result, in one line."
 
+# %% ../nbs/reference/core.ipynb #77433227
 def warn_user(
     message: str # the line
 ) -> None:
@@ -64,6 +65,7 @@ def about_import(
     return (f"{broken[-1]} is installed, but cannot be imported ({error}); pip install 'instsep[{EXTRAS[broken[-1]]}]' "
             "brings versions that work together")
 
+# %% ../nbs/reference/core.ipynb #d5fa9ec6
 @contextmanager
 def optional():
     "`with optional(): import torchaudio`: where that fails, `InstsepError` says in one line what to do."

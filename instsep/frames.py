@@ -158,7 +158,7 @@ class PeakPickingConfig:
     # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself
     sharing_exponent: float = 2.0
 
-
+# %% ../nbs/08_frames.ipynb #7de54aba
 def share_across_instruments(
     probability: np.ndarray,  # (heads, instruments, pitches, frames)
     sharing_exponent: float,  # 1 changes nothing; the higher, the more the likeliest instrument gets
@@ -170,7 +170,7 @@ def share_across_instruments(
     shared = np.minimum(share * (posteriors.sum(1, keepdims=True) / np.maximum(share.sum(1, keepdims=True), 1e-12)), 1)
     return np.concatenate([shared, probability[2:]])
 
-
+# %% ../nbs/08_frames.ipynb #cf736da1
 def pick_onsets(
     onset: np.ndarray,     # probabilities (rows, frames)
     threshold: float,
@@ -183,7 +183,7 @@ def pick_onsets(
     slope = after[row, frame] - before[row, frame]
     return row, frame, np.clip(slope / (peak[row, frame] + np.abs(slope) / 2), -0.5, 0.5)
 
-
+# %% ../nbs/08_frames.ipynb #8c140887
 def with_repetitions(
     row: np.ndarray,     # int (n,), which row each peak is in, in order
     begin: np.ndarray,   # (n,), frames, in order within a row
@@ -203,7 +203,7 @@ def with_repetitions(
         if counts[i]: last = i
     return counts
 
-
+# %% ../nbs/08_frames.ipynb #e2718757
 def find_offsets(
     row: np.ndarray,       # int (n,), which row each note is in, in order
     begin: np.ndarray,     # (n,), frames, in order within a row
@@ -332,7 +332,7 @@ def restrict_to_instruments(
     out[:, :2, removed] = -9.2                                                  # 1e-4 as a logit
     return out
 
-
+# %% ../nbs/08_frames.ipynb #a1717051
 class FrameTranscriber:
     "A recording in, its notes out: probabilities of every frame, and peaks picked from them."
     def __init__(

@@ -56,7 +56,7 @@ class DualPath(nn.Module):
             x = (x + project(y).reshape(batch, rows, steps, width)).transpose(1, 2)  # (batch, steps, rows, width)
         return x
 
-
+# %% ../nbs/07_harmonics.ipynb #0c4f6fa4
 @network
 class BandSplitRNN(nn.Module):
     "Masks from a spectrogram cut into bands, each modelled by the same recurrent networks, after Luo and Yu (2023)."

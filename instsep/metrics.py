@@ -120,7 +120,7 @@ def stem_scores(
 
 # %% ../nbs/reference/metrics.ipynb #aee24c67
 def summarise(
-    rows: list[dict], # as `stem_scores` gives them, of any number of mixtures
+    rows: list[dict], # as stem_scores gives them, of any number of mixtures
     *,
     by: str | tuple[str, ...] = "stem", # the column or columns to group by
     measures: tuple[str, ...] | None = None, # columns to summarise; `None`: every column of floating-point numbers
@@ -147,7 +147,7 @@ def _average(rows: list[dict], measure: str) -> dict:
 
 # %% ../nbs/reference/metrics.ipynb #0a3081d5
 def format_table(
-    rows: list[dict], # as `summarise` or `stem_scores` give them
+    rows: list[dict], # as summarise or stem_scores give them
     *,
     digits: int = 1, # after the decimal point
 ) -> str: # a Markdown table
@@ -295,7 +295,7 @@ def note_scores_by_instrument(
     estimate: Iterable[Note], # the notes to judge
     *,
     granularity: str | Callable[[int], Hashable] = "full", # "full", "midi_class", "flat" or a function of the program
-    **options, # of `match_notes`: onset_tolerance, offset_ratio, offset_min_tolerance
+    **options, # of match_notes: onset_tolerance, offset_ratio, offset_min_tolerance
 ) -> list[dict]: # a row per instrument: instrument, n_reference, n_estimate, onset and onset_offset scores
     "Onset and onset+offset scores of each instrument by itself, the drums as one (`onset_offset` is `nan` for them)."
     instrument, rows = _instrument_of(granularity), []

@@ -42,7 +42,7 @@ class Instrument:
 
 INSTRUMENTS: dict[str, Instrument] = {}
 
-
+# %% ../nbs/02_synthetic_data.ipynb #ba831331
 def register(name: str, programs: tuple[int, ...], low: int, high: int, polyphony: int = 1) -> Instrument:
     "Make an instrument known by its name."
     INSTRUMENTS[name] = Instrument(name, tuple(programs), low, high, polyphony)
@@ -88,7 +88,7 @@ def melody(notes: np.ndarray) -> np.ndarray:  # (n, 4), sorted by onset, highest
     if len(notes) > 1: notes[:-1, 1] = np.minimum(notes[:-1, 1], notes[1:, 0])
     return notes
 
-
+# %% ../nbs/02_synthetic_data.ipynb #927d782b
 def transpose_to_range(
     notes: np.ndarray,       # (n, 4)
     instrument: Instrument,
@@ -279,7 +279,7 @@ def impulse_response(
     tail[0] = 1.0
     return tail.astype(np.float32)
 
-
+# %% ../nbs/02_synthetic_data.ipynb #db36220e
 def measure_t60(
     response: np.ndarray,  # (samples,)
     sample_rate: int,

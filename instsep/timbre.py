@@ -25,7 +25,7 @@ def midi_to_hz(
     "Frequency in Hz of a MIDI pitch in equal temperament: `tuning * 2 ** ((pitch - 69) / 12)`."
     return tuning * 2.0 ** ((np.asarray(pitch, dtype=np.float64) - 69) / 12)
 
-
+# %% ../nbs/01_timbre.ipynb #44e1bdfd
 def hz_to_midi(
     frequency,  # Hz, or array of them; above 0
     *,
@@ -57,7 +57,7 @@ def rms_envelope(
     waveform,  # (channels, samples) or (samples,)
     sample_rate: int,  # Hz
     *,
-    window: float = 0.02,  # seconds; best a whole number of periods, see `whole_periods`
+    window: float = 0.02,  # seconds; best a whole number of periods, see whole_periods
 ) -> np.ndarray:  # (samples,) linear amplitude, same length as the waveform
     "How strong the sound is at each sample: root mean square over a centred window."
     energy = _moving_mean(_mono(waveform) ** 2, max(1, round(window * sample_rate)))
@@ -81,7 +81,7 @@ class EnvelopeMeasures(NamedTuple):
     sustain: float  # dB relative to the peak, one second after the onset (or at the end of a shorter note)
     release: float  # seconds to fall by 20 dB after the key is released; nan when unknown
 
-
+# %% ../nbs/01_timbre.ipynb #a5a5389d
 def measure_envelope(
     waveform,  # (channels, samples) or (samples,): one note
     sample_rate: int,  # Hz
@@ -123,7 +123,7 @@ def spectrum(
     amplitude = np.abs(np.fft.rfft(waveform * window, length)) * 2 / window.sum()  # (length // 2 + 1,)
     return np.fft.rfftfreq(length, 1 / sample_rate), 20 * np.log10(np.maximum(amplitude, 1e-10))
 
-
+# %% ../nbs/01_timbre.ipynb #d3b7afe7
 def find_peak(
     frequencies: np.ndarray,  # (bins,) Hz, evenly spaced
     levels: np.ndarray,  # (bins,) dB
@@ -201,7 +201,7 @@ def stiff_string(
     number = np.asarray(number, dtype=np.float64)
     return number * f0 * np.sqrt(1 + inharmonicity * number ** 2)
 
-
+# %% ../nbs/01_timbre.ipynb #38f490a9
 def fit_stiff_string(
     number: np.ndarray,  # (partials,) from 1
     frequency: np.ndarray,  # (partials,) Hz
@@ -213,7 +213,7 @@ def fit_stiff_string(
     f0 = np.sqrt(np.mean((frequency / number) ** 2 / (1 + inharmonicity * number ** 2)))
     return float(f0), float(inharmonicity)
 
-
+# %% ../nbs/01_timbre.ipynb #b11c1e15
 class Partials(NamedTuple):
     "The partials found in one note."
     number: np.ndarray  # (found,) int, from 1; those too weak to find are left out
@@ -222,11 +222,11 @@ class Partials(NamedTuple):
     f0: float  # Hz, of the fitted string
     inharmonicity: float  # B of the fitted string
 
-
+# %% ../nbs/01_timbre.ipynb #0ed2e05f
 def find_partials(
     waveform,  # (channels, samples) or (samples,): the held part of one note
     sample_rate: int,  # Hz
-    f0: float,  # Hz: about; from the score or from `find_f0`
+    f0: float,  # Hz: about; from the score or from find_f0
     *,
     count: int = 40,  # the highest partial to look for
     depth: float = 65.0,  # dB: peaks further below the strongest partial are left out
@@ -253,7 +253,7 @@ def find_partials(
 
 # %% ../nbs/01_timbre.ipynb #fde3b708
 def odd_even_balance(
-    partials: Partials,  # from `find_partials`
+    partials: Partials,  # from find_partials
     *,
     floor: float = -65.0,  # dB relative to the strongest partial: the level given to those not found
 ) -> float:  # dB; above 0: the odd partials are stronger
@@ -281,7 +281,7 @@ def partial_envelopes(
         envelopes[index] = _moving_mean(_moving_mean(still, length), length)
     return envelopes
 
-
+# %% ../nbs/01_timbre.ipynb #938c626f
 def add_partials(
     frequencies,  # (partials,) Hz
     envelopes,  # (partials, samples) real or complex
@@ -307,7 +307,7 @@ def flatten_envelope(
     envelope = rms_envelope(waveform, sample_rate, window=window)
     return waveform / np.maximum(envelope, max(envelope.max() * 10 ** (-depth / 20), 1e-9))
 
-
+# %% ../nbs/01_timbre.ipynb #1a3fdc1e
 def swap_envelope(
     carrier,  # (channels, samples) or (samples,): the note that gives its spectrum
     shape,  # (channels, samples) or (samples,): the note that gives its envelope
@@ -322,7 +322,7 @@ def swap_envelope(
 
 # %% ../nbs/01_timbre.ipynb #e06a9ae5
 def spectral_centroid(
-    partials: Partials,  # from `find_partials`
+    partials: Partials,  # from find_partials
 ) -> float:  # in multiples of f0: 1 for a pure sine
     "Brightness: the mean partial number, weighted by energy. Raises `InstsepError` when there are no partials."
     if not len(partials.number):
@@ -330,7 +330,7 @@ def spectral_centroid(
     energy = 10 ** ((partials.level - partials.level.max()) / 10)
     return float(np.sum(partials.number * energy) / np.sum(energy))
 
-
+# %% ../nbs/01_timbre.ipynb #2e459379
 TIMBRE_FEATURES = ("attack", "decay", "brightness", "odd over even", "inharmonicity")
 
 

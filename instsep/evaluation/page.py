@@ -29,6 +29,7 @@ class Track:
     kind: str  # "mixture", "estimate" or "truth"
     sound: "Path | str | tuple[np.ndarray, int]"  # a file, or a waveform [shape=(channels, samples)] and its rate
 
+# %% ../../nbs/reference/evaluation/page.ipynb #333a2c52
 @dataclass
 class PageItem:
     "A recording on the page."
@@ -215,6 +216,7 @@ def write_separation_page(
     return write_page(path, [PageItem(name, tracks)], title=name, kind="stems",
                       about="The recording is on, its stems are muted; solo a stem to hear it.")
 
+# %% ../../nbs/reference/evaluation/page.ipynb #f0de5772
 def write_transcription_page(
     path: str | Path,  # ends in .html
     recording: str | Path,  # what was transcribed

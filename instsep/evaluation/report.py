@@ -93,6 +93,7 @@ class Pair:
     mixture: Path | None = None
     midi: tuple[Path, Path] | None = None  # reference, estimate
 
+# %% ../../nbs/reference/evaluation/report.ipynb #b1cd41f6
 def match_folders(
     reference: str | Path,  # a folder
     estimate: str | Path,  # a folder
@@ -181,6 +182,7 @@ class Evaluation:
         if self.errors: tables["Notes by instrument and class"] = count_errors(self.errors)
         return tables
 
+# %% ../../nbs/reference/evaluation/report.ipynb #83e1748e
 def evaluate_folders(
     reference: str | Path,  # a folder with the truth
     estimate: str | Path,  # a folder with what was made of it

@@ -203,6 +203,7 @@ class Separated:
     skipped: bool # because all files were there already
     stale: list[Path] = field(default_factory=list) # stems of this recording beside them, made with other options
 
+# %% ../../nbs/reference/files/separation.ipynb #12ce717b
 @dataclass(frozen=True)
 class OutputOptions:
     "Which stems of a recording are written, under which names, in what format."
@@ -215,6 +216,7 @@ class OutputOptions:
     downmix: bool = False # mix more than two channels to stereo; otherwise they are refused
     overlap: float = OVERLAP # share of a window of 20 s that the next one shares
 
+# %% ../../nbs/reference/files/separation.ipynb #9e274a2b
 def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
     "The recording's, or the next above it that the format has."
     from instsep.sound.audio import AudioReader
@@ -245,7 +247,7 @@ def separate_file(
     track: str | None = None, # instead of the recording's name without its suffix
     overwrite: bool = False, # whatever is there already
     progress: bool = False, # show a bar
-    **options, # fields of `OutputOptions`
+    **options, # fields of OutputOptions
 ) -> Separated:
     "Take a recording apart from disk to disk, in memory that does not grow with its length."
     from instsep.sound.audio import AudioReader

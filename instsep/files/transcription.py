@@ -251,7 +251,7 @@ def load_transcriber(
     *,
     device: str | None = None, # "cpu", "cuda", "mps"; None: the best there is
     batch_size: int = 8, # segments of two seconds at once, of an MT3
-): # a function of a file or a waveform that returns a `Transcription`
+): # a function of a file or a waveform that returns a Transcription
     "Load a transcriber of whichever kind. `InstsepError` where that fails."
     from instsep.frames import FrameTranscriber, is_frames
     from instsep.inference.registry import WEIGHTS, list_models, list_transcribers
@@ -300,7 +300,7 @@ def posterior_features(
 # %% ../../nbs/reference/files/transcription.ipynb #a19ac4d5
 def check_options(
     *,
-    instruments: Sequence[str | int] | None = None, # as `transcribe_file` takes them
+    instruments: Sequence[str | int] | None = None, # as transcribe_file takes them
     overlap: float = 0.0, # how much of a segment the next one hears again
     stems: bool = False, # whether notes shall be played
     soundfont: str | Path | None = None, # on what

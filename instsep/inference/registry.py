@@ -147,8 +147,8 @@ def check_sizes(
     if wanted > 2 * stored + 10 ** 6: raise ValueError(f"it is of {wanted} weights, and its file holds {stored}")
 
 def load_model(
-    name: str | Path,                       # as `find_model` takes it
-    build,                                  # a function: configuration (dict, without card) -> module with a `network`
+    name: str | Path,                       # as find_model takes it
+    build,                                  # a function: configuration (dict, without card) -> module with a network
     kind: str,                              # what the folder should be one of, for the error
 ) -> nn.Module:
     "What `build` makes of a folder's configuration, with its weights; `InstsepError` where they do not fit."

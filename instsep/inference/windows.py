@@ -26,7 +26,7 @@ WINDOW = 20.0  # seconds that a network processes at once
 OVERLAP = 0.2  # share of a window that the next one shares
 
 def _windows(
-    config, # a `SeparatorConfig`
+    config, # a SeparatorConfig
     window: float, # seconds
     overlap: float, # share of a window
 ) -> tuple[int, int, torch.Tensor]: # frames in a window, frames to the next, weights of the newer where two overlap
@@ -199,6 +199,7 @@ class Stems(dict):
         super().__init__(stems)
         self.sample_rate = sample_rate
 
+# %% ../../nbs/reference/inference/windows.ipynb #2ab9d56b
 def separate_waveform(
     separator: "Separator",
     waveform: np.ndarray | torch.Tensor, # one or two channels, floats [shape=(channels, samples)]

@@ -757,7 +757,7 @@ class PieceBank(Sequence):
 
     @classmethod
     def load(cls,
-        path: str | Path,  # what `save` wrote
+        path: str | Path,  # what save wrote
     ) -> 'PieceBank':
         "Read a bank; raises `InstsepError` where there is none."
         try: return cls(_load_bank(path))
@@ -771,7 +771,7 @@ class PieceBank(Sequence):
     def from_music21(cls,
         selection: Sequence[Work] | None = None,  # None: all of `CLASSICAL_WORKS`
         *,
-        quarters_per_minute: float = 100,  # the tempo where neither the score nor the `Work` has one
+        quarters_per_minute: float = 100,  # the tempo where neither the score nor the Work has one
         cache: str | Path | None = None,  # a folder that keeps converted scores: a second run takes seconds
         progress: bool = True,  # print the hours so far after each work
     ) -> 'PieceBank':

@@ -247,7 +247,7 @@ def _note_words(note: Note, is_onset: bool, codec: Codec) -> list[tuple]:
 
 # %% ../../nbs/reference/music/tokens.ipynb #65d0a10c
 def encode(
-    notes: Iterable[Note], # in seconds, in any order; pass them through `trim_overlaps` (with this codec) first
+    notes: Iterable[Note], # in seconds, in any order; pass them through trim_overlaps (with this codec) first
     num_samples: int, # length of the audio they belong to
     *,
     codec: Codec = Codec(), # the vocabulary
@@ -406,6 +406,7 @@ def decode(
     for (start, ids), following in zip(steps, steps[1:] + [(None, None)]): decoder.read(start, ids, limit=following[0])
     return decoder.finish().notes, decoder.counts
 
+# %% ../../nbs/reference/music/tokens.ipynb #ce048507
 def step_of_time(time: float, codec: Codec = Codec()) -> int:
     "The step of a start time in seconds, rounded down; a hair below a step is that step."
     return math.floor(time*codec.steps_per_second + 1e-4)

@@ -482,6 +482,7 @@ class AudioInfo:
     seconds: float
     format: str # container and encoding, or "ffmpeg"
 
+# %% ../../nbs/reference/sound/audio.ipynb #724ae198
 def info(
     path: str | Path # of the recording
 ) -> AudioInfo: # its rate, channels, length and format
@@ -603,7 +604,7 @@ def play(
     sample_rate: int, # in Hz
     *,
     seconds: float = 5.0, # at most so much of it, from the beginning
-    label: str = "", # written before the player
+    label: str = "", # written before the player, and its name for who hears the page
 ): # a player with the clip inside
     "A small player for a notebook: mono, compressed, softened only if it would clip."
     from IPython.display import HTML
@@ -611,8 +612,10 @@ def play(
     waveform = waveform.reshape(-1, waveform.shape[-1]).mean(0, keepdims=True)[:, :round(seconds * sample_rate)]
     if not np.isfinite(waveform).all(): raise InstsepError("the waveform has NaN or infinite samples, nothing to hear")
     clip = base64.b64encode(_to_mp3(waveform / max(1.0, float(np.abs(waveform).max(initial=0))), sample_rate)).decode()
-    player = f'<audio controls preload="none" src="data:audio/mpeg;base64,{clip}"></audio>'
-    return HTML(f"<div>{html.escape(label)} {player}</div>")
+    label = html.escape(label)
+    named = f' aria-label="{label}"' if label else ""
+    player = f'<audio controls{named} preload="none" src="data:audio/mpeg;base64,{clip}"></audio>'
+    return HTML(f"<div>{label} {player}</div>")
 
 # %% ../../nbs/reference/sound/audio.ipynb #af2249ad
 def mono_blocks(

@@ -148,6 +148,7 @@ class Length:
     there: int # bytes
     patches: dict[int, bytes] # a header that says how much there is, as `View` takes it
 
+# %% ../../nbs/reference/sound/containers.ipynb #4a828faf
 def compare_length(
     view: View, # of one recording
 ) -> Length | None: # None: the header says no length in bytes
@@ -162,6 +163,7 @@ def compare_length(
         if name == layout.sound: return _compare(view, layout, begin, begin - struct.calcsize(layout.size), size)
     return None
 
+# %% ../../nbs/reference/sound/containers.ipynb #f726fc68
 def _compare(view: View, layout: Layout, begin: int, place: int, promised: int) -> Length:
     "`begin`: of the sound; `place`: of the field that says how long it is."
     # which has eight bytes that are no sound
@@ -203,6 +205,7 @@ def ogg_is_ended(view: View) -> bool:
     place = tail.rfind(b"OggS\0")
     return place >= 0 and len(page := tail[place:]) > 26 and bool(page[5] & 4) and _page_length(page) <= len(page)
 
+# %% ../../nbs/reference/sound/containers.ipynb #00d3e50b
 def mp3_is_counted(view: View) -> bool:
     "Whether an MP3 says how long it is, and there is not more."
     start = _after_id3(view.at(0, 10))

@@ -62,7 +62,7 @@ def wandering(rng, count: int, rate: int, deviation_db: float, per_second: float
     steps = np.interp(np.linspace(0, knots - 1, count), np.arange(knots), rng.normal(0, deviation_db, knots))
     return (10 ** (steps / 20)).astype(np.float32)
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #de5dc87f
 def _sum(f, amplitude, envelope, rng, rate, bend=None) -> np.ndarray:
     """Sum of sines: frequencies f and amplitudes (partials,), envelopes (partials, samples), all f times `bend`
     (samples,)."""
@@ -94,7 +94,7 @@ def struck_string(pitch: float, velocity: int, seconds: float, rate: int, body, 
     thump = _noise(rng, len(t), rate, 40, 900) * np.exp(-t / 0.03) * p["thump"] * np.abs(amplitude).max()
     return (_sum(f, amplitude, envelope, rng, rate) + thump).astype(np.float32)
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #f0efa989
 def plucked_string(pitch: float, velocity: int, seconds: float, rate: int, body, p: dict, rng) -> np.ndarray:
     "One guitar-like note, (samples,)."
     f0 = 440 * 2 ** ((pitch - 69) / 12)
@@ -113,7 +113,7 @@ def plucked_string(pitch: float, velocity: int, seconds: float, rate: int, body,
               * np.abs(amplitude).max())
     return (_sum(f, amplitude, envelope, rng, rate) + scrape).astype(np.float32)
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #32485bc6
 def reed_and_bore(pitch: float, velocity: int, seconds: float, rate: int, body, p: dict, rng) -> np.ndarray:
     "One clarinet-like note, (samples,)."
     f0 = 440 * 2 ** ((pitch - 69) / 12)
@@ -133,7 +133,7 @@ def reed_and_bore(pitch: float, velocity: int, seconds: float, rate: int, body, 
     air = _noise(rng, len(t), rate, 300, 6000) * p["air"] * np.abs(amplitude).max() * np.minimum(t / 0.03, 1) * breath
     return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate) + air).astype(np.float32)
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #5de8e11a
 def _vibrato(rng, count: int, rate: int, per_second: float, delay: float) -> np.ndarray:
     "A swing from -1 to 1, (count,), of a pace that wanders a little; it comes in after `delay` seconds."
     turns = np.cumsum(per_second * wandering(rng, count, rate, 0.4, 2), dtype=np.float64) / rate
@@ -172,7 +172,7 @@ def bowed_string(pitch: float, velocity: int, seconds: float, rate: int, body, p
     return (_sum(f, amplitude, envelope.astype(np.float32), rng, rate, bend) + rosin * scratch
             * pressure).astype(np.float32)
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #4f313f41
 def edge_and_pipe(pitch: float, velocity: int, seconds: float, rate: int, body, p: dict, rng) -> np.ndarray:
     "One flute-like note, (samples,)."
     f0 = 440 * 2 ** ((pitch - 69) / 12)
@@ -206,7 +206,7 @@ def draw_piano(rng) -> dict:
                 beating=rng.uniform(0, .35),
                 attack=_log_uniform(rng, .001, .006), thump=_log_uniform(rng, .005, .15), release=rng.uniform(150, 500))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #4ce50f0b
 def draw_guitar(rng) -> dict:
     return dict(stiffness=_log_uniform(rng, 5e-6, 1e-4), pluck=rng.uniform(.07, .32), rolloff=rng.uniform(.7, 1.9),
                 t60=_log_uniform(rng, 2, 9),
@@ -215,7 +215,7 @@ def draw_guitar(rng) -> dict:
                 scrape_high=_log_uniform(rng, 800, 8000), scrape_time=_log_uniform(rng, .004, .02),
                 release=rng.uniform(100, 700))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #520dd3a0
 def draw_clarinet(rng) -> dict:
     return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .012, .16),
                 wander=rng.uniform(.01, .12),
@@ -223,7 +223,7 @@ def draw_clarinet(rng) -> dict:
                 air=_log_uniform(rng, .001, .03),
                 release=rng.uniform(300, 1200), partial_wander=rng.uniform(.1, 2.0))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #66a766ec
 def draw_violin(rng) -> dict:
     return dict(body=dict(depth=rng.uniform(6, 9), resonances=(5, 10), widths=(0.025, 0.12)),
                 rolloff=rng.uniform(.8, 1.6),
@@ -236,7 +236,7 @@ def draw_violin(rng) -> dict:
                 rosin_high=_log_uniform(rng, 3500, 10000), scratch=_log_uniform(rng, .3, 6),
                 release=_log_uniform(rng, 80, 600))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #22d050f6
 def draw_flute(rng) -> dict:
     return dict(body=dict(depth=rng.uniform(2, 5)), rolloff=rng.uniform(1.2, 3.2), attack=_log_uniform(rng, .02, .15),
                 wander=rng.uniform(.1, 1.0),
@@ -255,7 +255,7 @@ INVENTORS = dict(  # how to draw its numbers, how to sound it, lowest and highes
     clarinet=(draw_clarinet, reed_and_bore, (48, 94)),
     violin=(draw_violin, bowed_string, (55, 98)), flute=(draw_flute, edge_and_pipe, (60, 96)))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #50e58b91
 def invent(
     instrument: str,   # one of `INVENTORS`
     seed: int,         # same seed, same instrument
@@ -283,7 +283,7 @@ def invent(
                                       parameters["release"]))
     return notes
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #d938ff6e
 def invent_bank(count: int, *, instruments=tuple(INVENTORS), first_seed: int = 0, sample_rate: int = 22050,
                 progress: bool = True, **options) -> NoteBank:
     "A bank of `count` invented instruments of each kind; `options` as in `invent`."
@@ -301,7 +301,7 @@ def random_curve(rng, frequency: np.ndarray, depth: float) -> np.ndarray:
     return (np.interp(octave, knots, rng.normal(0, depth, len(knots))) + rng.normal(0, depth / 3)
             * (octave - np.log2(800)))
 
-
+# %% ../../nbs/reference/sound/invent.ipynb #03a1e06d
 SUSTAINED_NAMES = ("clarinet", "violin", "viola", "cello", "contrabass", "flute", "trumpet", "french-horn", "saxophone",
                    "oboe", "bassoon",
                    "organ", "harmonium", "choir")

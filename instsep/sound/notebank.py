@@ -274,7 +274,7 @@ def pitch_from_name(
     sharp = {None: 0, "b": -1, "es": -1}.get(accidental, 1) + (1 if after else 0)
     return 12 * (int(octave) + 1) + _STEPS[letter.upper()] + sharp
 
-
+# %% ../../nbs/reference/sound/notebank.ipynb #8eb1e581
 _DYNAMICS = dict(ppp=20, pp=35, p=50, mp=64, mf=80, f=96, ff=112, fff=122, pianissimo=35, piano=50, forte=96,
                  fortissimo=112)
 
@@ -309,7 +309,7 @@ def measure_pitch(
         score[valid] += np.sqrt(np.interp(bins[valid], np.arange(len(spectrum)), spectrum)) / np.sqrt(k)
     return float(candidates[np.argmax(score)])
 
-
+# %% ../../nbs/reference/sound/notebank.ipynb #f7d77108
 def find_onset(
     wave: np.ndarray,  # (samples,)
     rate: int,         # Hz

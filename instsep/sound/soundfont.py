@@ -139,7 +139,7 @@ def _in_order(
 class Synthesizer:
     "A soundfont held open; use it in a `with` statement, or `close` it."
     def __init__(self,
-        soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: `default_soundfont()`
+        soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: default_soundfont()
         *,
         sample_rate: int = 44100,  # Hz, 8000 to 96000
         gain: float = 0.5,  # factor on the sum of all notes
@@ -246,7 +246,7 @@ def _play_patches(
 # %% ../../nbs/reference/sound/soundfont.ipynb #5502eb35
 def synthesize(
     notes: Iterable[Note],  # in any order
-    soundfont: str | Path | None = None,  # `.sf2` or `.sf3`, or `.cfg` of a patch set; None: `default_soundfont()`
+    soundfont: str | Path | None = None,  # `.sf2` or `.sf3`, or `.cfg` of a patch set; None: default_soundfont()
     *,
     sample_rate: int = 44100,  # Hz
     tail: float = 1.0,  # seconds after the last offset, for what rings on
@@ -265,7 +265,7 @@ def synthesize(
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #79220100
 def render_stems(
-    notes: Iterable[Note],  # in any order, e.g. a `Transcription`
+    notes: Iterable[Note],  # in any order, e.g. a Transcription
     soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: the default one
     *,
     sample_rate: int = 44100,  # in Hz

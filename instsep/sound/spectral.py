@@ -37,10 +37,10 @@ def stft(
 # %% ../../nbs/reference/sound/spectral.ipynb #8c156809
 def istft(
     spec: torch.Tensor, # complex [shape=(..., n_fft // 2 + 1, frames)]
-    n_fft: int = 2048, # as it was given to `stft`
-    hop: int = 512, # as it was given to `stft`
+    n_fft: int = 2048, # as it was given to stft
+    hop: int = 512, # as it was given to stft
     length: int | None = None, # samples of the waveform; `None`: `(frames - 1) * hop`
-    window: str = "hann", # as it was given to `stft`
+    window: str = "hann", # as it was given to stft
 ) -> torch.Tensor: # real [shape=(..., length)]
     "The waveform of a complex spectrogram: frames laid over one another, divided by the sum of squared windows."
     if spec.shape[-2] != n_fft // 2 + 1:
@@ -77,6 +77,7 @@ def ideal_ratio_mask(
     total = share.sum(0)  # (..., freq, frames), at least 1 where there is sound
     return torch.where(total >= 1, share / total.clamp_min(1), 1 / len(stem_specs))
 
+# %% ../../nbs/reference/sound/spectral.ipynb #a2ac4932
 def ideal_binary_mask(
     stem_specs: torch.Tensor, # complex or magnitude [shape=(stems, ..., freq, frames)]
 ) -> torch.Tensor: # 0 or 1, adding up to 1 over stems [shape=(stems, ..., freq, frames)]

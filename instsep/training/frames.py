@@ -75,7 +75,7 @@ def notes_loss(
 # %% ../../nbs/reference/training/frames.ipynb #5075f112
 def start_from_separator(
     transcriber: FrameModel,
-    separator,              # a `Separator` with a `HarmonicRNN`, e.g. the shipped one
+    separator,              # a Separator with a HarmonicRNN, e.g. the shipped one
 ) -> list[str]:             # names of the weights that were taken over
     "Initialise with a separator's input projection and trunk."
     own, given = transcriber.network.state_dict(), separator.network.state_dict()
@@ -119,7 +119,7 @@ def corrupt_notes(
     logits = torch.where(moved[:, None, ..., None], swapped, logits)
     return logits.masked_fill(missed[:, None, ..., None], -8.0)                # as good as never
 
-
+# %% ../../nbs/reference/training/frames.ipynb #6f801281
 class JointModule(SeparatorModule):
     """A `NoteInformedRNN` whose separator and transcriber are trained jointly; optimizer, schedule and averaged
     weights are the separator's."""
@@ -185,7 +185,7 @@ def _runs(name: str, dim: int, shape: tuple[int, ...], mix_width: int) -> list[i
 
 
 def widen(
-    separator: Separator,  # with a `HarmonicRNN` or a `NoteInformedRNN`
+    separator: Separator,  # with a HarmonicRNN or a NoteInformedRNN
     times: int = 2,        # so many units for one
     *,
     noise: float = 0.1,    # standard deviation of what is added to each matrix, as a share of its own
@@ -244,7 +244,7 @@ def train_frames(
     model: FramesConfig | SeparatorConfig | None = None,  # None: as large as the shipped one
     progress: bool = True,    # show a bar
     log=print,                # called with a line on what is going on
-    **options,                # fields of `TrainConfig`; None: as usual
+    **options,                # fields of TrainConfig; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
     """Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best.
     `InstsepError` for what only MT3 can do."""

@@ -81,6 +81,7 @@ def resample_to_16_khz(
     sound = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
     return sound if rate == SAMPLE_RATE else _resampler(rate)(sound)
 
+# %% ../../nbs/reference/training/mt3.ipynb #780d603e
 def score_notes(
     score: Score, # of a mixture
     since: float = 0.0, # seconds to add to all its times, as what sounds at its start began before 0
@@ -145,8 +146,9 @@ class TokenMixtures(Dataset):
         parts = [score.parts.get(name, np.zeros((0, 4))) - since for name in self.mixtures.instruments]
         return torch.from_numpy(note_targets(parts, SEGMENT_FRAMES, SAMPLE_RATE/HOP, width=4.0)[:2])
 
+# %% ../../nbs/reference/training/mt3.ipynb #15da47f4
 def collate(
-    items: Sequence[dict], # of `TokenMixtures`
+    items: Sequence[dict], # of TokenMixtures
 ) -> dict: # inputs (batch, 256 frames, bands), labels (batch, longest), and frames, if the items have them
     "A batch; where a target has ended, its label is -100, which the loss passes over."
     if isinstance(items, dict): return items  # of `SegmentCache`, which puts them together itself
@@ -167,16 +169,17 @@ def octaves_apart(
     best = max(range(-6, 7), key=lambda octave: (inside(octave).sum(), -abs(octave)))
     return (notes + [0, 0, 12*best, 0])[inside(best)]
 
+# %% ../../nbs/reference/training/mt3.ipynb #6f74f212
 class WholePieces(Mixtures):
     "Whole pieces instead of excerpts: item after item the segments of the first piece, of the second, and so on."
     def __init__(self,
         pieces, # list of Piece
-        player, # as for `Mixtures`
-        instances: dict[str, list[str]], # as for `Mixtures`
+        player, # as for Mixtures
+        instances: dict[str, list[str]], # as for Mixtures
         *,
         instruments: tuple[str, str] = ("guitar", "piano"), # who plays
-        augmentation: tuple = DRY, # as for `Mixtures`
-        **options, # sample_rate and seed, as for `Mixtures`
+        augmentation: tuple = DRY, # as for Mixtures
+        **options, # sample_rate and seed, as for Mixtures
     ):
         super().__init__(pieces, player, instances, instruments=instruments, seconds=3.0, kinds=dict(octaves=1.0),
                          absent=0.0, other=0.0, augmentation=augmentation, **options)
@@ -243,6 +246,7 @@ def octave_pieces(
         chosen.append(list(works.values())[:number])
     return tuple(chosen)
 
+# %% ../../nbs/reference/training/mt3.ipynb #fa75dfb1
 class Shuffled(Dataset):
     "A data set again and again, each time in another order; item `index` depends on (seed, index) and nothing else."
     def __init__(self, dataset: Dataset, seed: int = 0): self.dataset, self.seed = dataset, seed
@@ -257,6 +261,7 @@ class Shuffled(Dataset):
             self._turn = turn, np.random.default_rng([self.seed, turn, 4]).permutation(len(self.dataset)).tolist()
         return self._turn[1]
 
+# %% ../../nbs/reference/training/mt3.ipynb #c2992ccd
 def fixed_items(
     dataset: Dataset, # with a length
     count: int, # how many
@@ -293,6 +298,7 @@ def freeze(
     for module in [module for part in parts for module in _frozen(network, part, spec)]: module.requires_grad_(False)
     return trainable(network)
 
+# %% ../../nbs/reference/training/mt3.ipynb #42fe6ca6
 def trainable(
     network: nn.Module, # any
 ) -> int:
@@ -310,6 +316,7 @@ def add_lora(
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name peft uses
         return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2*rank, target_modules=["q", "k", "v", "o"]))
 
+# %% ../../nbs/reference/training/mt3.ipynb #e90c03a2
 def merged_network(
     network: nn.Module, # with adapters or without
 ) -> MT3: # a copy without, on the CPU, ready to transcribe
@@ -334,6 +341,7 @@ class SparseMixtures(Mixtures):
             for name, notes in score.parts.items(): score.parts[name] = notes[rng.random(len(notes)) < share]
         return score
 
+# %% ../../nbs/reference/training/mt3.ipynb #28e25fad
 def time_tokens_as_positions(
     network: MT3, # new; changed in place
 ) -> MT3: # the same
@@ -350,6 +358,7 @@ def time_tokens_as_positions(
             layer.cross_attention.q.weight.copy_(2*c.d_model**-0.5*layer.cross_attention.k.weight)
     return network
 
+# %% ../../nbs/reference/training/mt3.ipynb #10b25943
 def event_times(
     labels: torch.Tensor, # tokens to be written (batch, length), -100 where there is none
     codec: Codec, # the vocabulary
@@ -361,6 +370,7 @@ def event_times(
     times = torch.where(is_time, labels - first, 0).gather(1, last.clamp(min=0))/codec.steps_per_second
     return torch.where(labels == END, SEGMENT_FRAMES*HOP/SAMPLE_RATE, torch.where(last >= 0, times, 0.0))
 
+# %% ../../nbs/reference/training/mt3.ipynb #5da44a58
 class GuidedAttention:
     """An auxiliary loss: half of the heads of every cross-attention should attend to where a token's event is. It
     keeps the inputs of the network's last pass."""
@@ -386,6 +396,7 @@ class GuidedAttention:
         self.seen.clear()  # a network that is copied takes its hooks along
         return total/layers
 
+# %% ../../nbs/reference/training/mt3.ipynb #0b620081
 class FrameHead(nn.Module):
     "Auxiliary targets of the encoder, in training: which notes begin, and which sound, in each frame."
     def __init__(self, d_model: int, instruments: int):
@@ -427,6 +438,7 @@ class MT3TrainConfig:
     minutes: float | None = None  # of training: the end, and the schedule's measure, if it comes before `steps`
     clock: str = "wall"        # what minutes are counted by; "cpu": processor time, which is fair on a shared machine
 
+# %% ../../nbs/reference/training/mt3.ipynb #0f752eb4
 PRESETS = dict(
     pretrain=dict(frame_loss=0.1, guided_attention=0.3),
     finetune=dict(steps=50*50, epoch=50, batch=4, learning_rate=2e-5, warmup=50, weight_decay=0.0),  # the paper's
@@ -583,6 +595,7 @@ def best_checkpoints(
     "The checkpoints with the lowest validation losses, which stand in their names."
     return sorted(Path(folder).glob("best-*.ckpt"), key=lambda path: float(path.stem.split("=")[-1]))
 
+# %% ../../nbs/reference/training/mt3.ipynb #eeaef528
 def fit(
     module: MT3Module, # network and run
     dataset: Dataset, # endless: item i is always the same
@@ -614,6 +627,7 @@ def fit(
                 best_epoch=best["epoch"], last_valid_loss=rows[-1]["valid_loss"], trainable=trainable(module.network),
                 stopped=interrupt.asked)
 
+# %% ../../nbs/reference/training/mt3.ipynb #34fdbd04
 def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator, callbacks) -> None:
     "Lightning's part of `fit`."
     c = module.train_config
@@ -647,9 +661,10 @@ def best_network(
     module.load_state_dict(checkpoint["state_dict"])
     return merged_network(module.network)
 
+# %% ../../nbs/reference/training/mt3.ipynb #4ba543e3
 def save_network(
     network: MT3, # on the CPU
-    folder: str | Path, # for `Transcriber.from_pretrained`
+    folder: str | Path, # for Transcriber.from_pretrained
 ) -> None:
     "Write config.json and model.safetensors, silently."
     from transformers.utils import logging as transformers_logging
@@ -702,7 +717,7 @@ class SegmentCache(Dataset):
 
     def __len__(self): return 1_000_000_000
 
-    def __getitems__(self, numbers: list[int]) -> dict:  # as `collate` makes it
+    def __getitems__(self, numbers: list[int]) -> dict:  # as collate makes it
         while self.ready < self.least and not self.failed: time.sleep(0.05)
         if self.failed: raise self.failed
         chosen = np.random.default_rng([self.seed, numbers[0], 6]).integers(self.ready, size=len(numbers))
@@ -729,7 +744,7 @@ def _packed(items: Sequence[dict]) -> dict:
 # %% ../../nbs/reference/training/mt3.ipynb #dbf88ea7
 def segment_scores(
     network: MT3, # in evaluation mode
-    items: Sequence[dict], # of `TokenMixtures`
+    items: Sequence[dict], # of TokenMixtures
     *,
     batch: int = 16, # segments at once
     max_length: int = 256, # tokens for a segment at most
@@ -782,6 +797,7 @@ def pretraining_data(
     train = TokenMixtures(mixtures("train", seed, thin, length=10**9), config, frames=frames)
     return train, fixed_items(held_out, valid)
 
+# %% ../../nbs/reference/training/mt3.ipynb #fc07cd69
 def octave_data(
     pieces: PieceBank, # to choose from
     bank: NoteBank, # to play them on
@@ -844,7 +860,7 @@ def train_mt3(
     progress: bool = True, # show a bar
     log=print, # called with a line on what is going on
     callbacks: Iterable[Callback] = (), # more of Lightning's
-    **options, # fields of `MT3TrainConfig`; None: as the preset says
+    **options, # fields of MT3TrainConfig; None: as the preset says
 ) -> dict: # what `training.json` holds, and "stopped": was it ended by Ctrl-C?
     "Teach a transcriber, and save it as it was when it was best."
     if preset not in PRESETS: raise InstsepError(f"preset {preset!r} is not known; there are {', '.join(PRESETS)}")
@@ -873,11 +889,13 @@ def train_mt3(
     with atomic_path(output/"training.json") as path: path.write_text(json.dumps(about, indent=1))
     return result
 
+# %% ../../nbs/reference/training/mt3.ipynb #60d3fd2b
 def module_config(module: MT3Module) -> MT3Config:
     "The configuration of a module's network, with adapters or without."
     network = module.network
     return (network.base_model.model if hasattr(network, "merge_and_unload") else network).config
 
+# %% ../../nbs/reference/training/mt3.ipynb #5376c4d1
 def training_summary(result: dict) -> str:
     "Steps, minutes and losses of `train_mt3`, as a line."
     return (f"after {result['steps']} steps, {result['seconds']/60:.1f} minutes: validation loss "

@@ -103,7 +103,7 @@ def find_instrument(
     hint = f"did you mean {', '.join(dict.fromkeys(close))}?" if close else "--list-instruments shows them all"
     raise InstsepError(f"instrument {name!r} is not known; {hint}")
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #af64da4f
 def _from_other_name(slug: str, programs: tuple[int, ...]) -> Instrument:
     "The instrument of these programs, called by the name that is known; else by the one that was given."
     same, whole = set(programs), tuple(range(programs[0], programs[0] + 8))
@@ -128,7 +128,7 @@ def choose_instruments(names) -> list[Instrument]:
             chosen[i] = _from_programs(instrument.name, left)
     return chosen
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #9413897d
 def list_instruments() -> str:
     "All that `find_instrument` knows: the registry, families, programs."
     numbered = lambda programs: ", ".join(str(p + 1) for p in programs)
@@ -146,7 +146,7 @@ def cache_folder() -> Path:
     if os.name == "nt": return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "instsep" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instsep"
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #cc164b0f
 def cached_pieces(
     *,
     quick: bool = True,     # a sixth of the works
@@ -198,12 +198,12 @@ def correlations(
         found.setdefault(key[0], []).append(_correlation(first_notes[key], second_notes[key]))
     return found
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #dad16586
 def share_recordings(first: NoteBank, second: NoteBank) -> bool:
     "Whether two soundfonts share recordings: half of the notes of an instrument, or more, correlate."
     return any(np.median(values) >= SHARED_CORRELATION for values in correlations(first, second).values())
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #c28c4260
 def choose_test(
     banks: dict[str, NoteBank],  # soundfont -> its recordings
     sizes: dict[str, int],       # soundfont -> size of its file
@@ -305,7 +305,7 @@ def make_bank(
     with atomic_path(about) as temporary: temporary.write_text(json.dumps(recipe, indent=1))
     return bank, recipe
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #86ecc315
 def _record_all(fonts, instruments, notes, sample_rate, log, progress) -> tuple[dict[str, NoteBank], list[str]]:
     "Recordings by where they are from, and which of them are for the test."
     names, banks, folders = [i.name for i in instruments], {}, {}
@@ -486,7 +486,7 @@ def score_rows(
                              **(dict(ideal=si_sdr(possible.numpy(), stem)) if ideal else {})))
     return rows
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #579bc51e
 def score_summary(rows: list[dict]) -> list[dict]:
     "n, means and medians for each instrument, and for all of them if there are several."
     names = list(dict.fromkeys(row["instrument"] for row in rows))
@@ -497,7 +497,7 @@ def score_summary(rows: list[dict]) -> list[dict]:
                  **{key: about([row[key] for row in group]) for key in ("mixture", "ours", "ideal")},
                  gain=about([row["ours"] - row["mixture"] for row in group])) for name, group in groups.items()]
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #de4b2443
 def score_table(title: str, lines: list[dict]) -> str:
     "A summary as text: mean and, in brackets, median."
     digits = lambda value: f"{round(value, 1) + 0.0:.1f}"                      # no -0.0
@@ -525,7 +525,7 @@ def confusion(separator, stems: np.ndarray) -> dict[tuple[str, str], float]:  # 
             shares.setdefault(tuple(sorted((name, other))), []).append(share)
     return {pair: float(np.mean(values)) for pair, values in shares.items()}
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #8979b0f5
 def confusion_lines(shares: dict[tuple[str, str], float]) -> list[str]:
     "A line for each pair of instruments that is confused."
     return [f"{a} and {b} are not told apart: {100 * share:.0f} % of one's sound goes to the other, "
@@ -546,7 +546,7 @@ def same_network(first, second) -> bool:
     "Do two configurations ask for the same network, whatever it separates?"
     return first.network == second.network and _full_options(first) == _full_options(second)
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #e0c66b74
 def start_from(separator, model) -> int:
     "Copy all tensors of the same name and shape, but not those that count stems if the instruments differ; how many."
     from instsep.inference.registry import find_network
@@ -589,7 +589,7 @@ class Sources:
             if not Path(folder).is_dir(): raise InstsepError(f"{folder}: no such folder of recorded notes")
         if self.stems and not Path(self.stems).is_dir(): raise InstsepError(f"{self.stems}: no such folder of stems")
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #154f711c
 @dataclass(frozen=True)
 class Learning:
     """With which network a separator of one's own learns, how, and how long; half an hour where neither minutes nor
@@ -829,7 +829,7 @@ def _write_scores(output: Path, result: dict) -> None:
 
 
 def train_separator(
-    instruments,                 # names, as `find_instrument` knows them: one stem each
+    instruments,                 # names, as find_instrument knows them: one stem each
     output: str | Path,          # a folder: it becomes the model
     sources: Sources = Sources(),
     learning: Learning = Learning(),
@@ -872,7 +872,7 @@ def train_separator(
     _write_scores(output, result)
     return result
 
-
+# %% ../../nbs/reference/training/own_instruments.ipynb #17c426f3
 def results_text(result: dict) -> str:
     "The scores of `train_separator`, as text."
     parts = [score_table(title, lines) for title, lines in result["scores"].items()]

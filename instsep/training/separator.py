@@ -68,7 +68,7 @@ class TrainConfig:
     bf16: bool | None = None      # products in 16 bits; None: on a GPU; some CPUs gain by it, too
     minutes: float | None = None  # of training: the end, and the schedule's measure, if it comes before `steps`
 
-
+# %% ../../nbs/reference/training/separator.ipynb #25714f01
 class SeparatorModule(L.LightningModule):
     "A separator with its loss, optimizer, schedule and averaged weights."
     def __init__(self, config: SeparatorConfig, train: TrainConfig):
@@ -200,7 +200,7 @@ def check_resumed(
         raise InstsepError(f"{folder}: holds a run with {name} {old}, not {new}; choose another folder, or start it "
                            "anew without resuming (--no-resume)")
 
-
+# %% ../../nbs/reference/training/separator.ipynb #b7b878fe
 def fit(
     module: L.LightningModule,          # with a `train_config`
     dataset: Dataset,                   # endless: item i is always the same
@@ -265,7 +265,7 @@ class Interrupt(Callback):
     def on_train_batch_end(self, trainer, *args):
         if self.asked: trainer.should_stop = True
 
-
+# %% ../../nbs/reference/training/separator.ipynb #557ff08f
 class HeldOut(Callback):
     "A score of the averaged weights now and then; the best so far are kept."
     def __init__(
