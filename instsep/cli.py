@@ -149,6 +149,7 @@ def _separate(
     notes: str = Option(None, "--notes", metavar="FILE.mid",
                         help="The notes as they are played in the recording, a track for each instrument; implies "
                              "--refine."),
+    align: bool = Option(False, "--align", help="The --notes are a score: find where the recording plays them first."),
     stems: str = Option(None, "--stems", metavar="NAMES", help="Write only these, separated by commas."),
     two_stems: str = Option(None, "--two-stems", metavar="NAME", help="Write this one, and all others as no_NAME."),
     filename: str = Option("{track}/{stem}.{ext}", "--filename", metavar="TEMPLATE",
@@ -178,7 +179,8 @@ def _separate(
     from instsep.separator import Separator
     from instsep.sound.audio import regular_file
     separator = Separator.from_pretrained(model or DEFAULT_MODEL,
-                                          device).given_instruments(_names(instruments)).refining(refine, notes)
+                                          device).given_instruments(_names(instruments))
+    separator = separator.refining(refine, notes, align)
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty())

@@ -185,6 +185,7 @@ class Separator(nn.Module):
     out_of_set: bool = True        # may out-of-set instruments play, which have no stem?
     refine: bool = False           # are masks refined on the recording itself? see `refining`
     score: dict | None = None      # instrument -> notes (n, 4), where they are given; see `refining`
+    align: bool = False            # are those a score, to be aligned with each recording? see `refining`
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
@@ -267,10 +268,11 @@ class Separator(nn.Module):
         overlap: float = 0.2,   # share of a window of 20 s that the next one shares
         refine: bool = False,   # learn the instruments at hand from this recording; see `refining`
         notes=None,             # a MIDI file or `Note`s, in the recording's own time; see `refining`
+        align: bool = False,    # they are a score, in a time of its own
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
-        separator = self.given_instruments(instruments).refining(refine, notes)
+        separator = self.given_instruments(instruments).refining(refine, notes, align)
         return separate_waveform(separator, waveform, sample_rate, overlap=overlap, progress=progress)
 
     def given_instruments(
@@ -297,8 +299,10 @@ class Separator(nn.Module):
         self,
         refine: bool = True,
         notes=None,             # path of a MIDI file, or `Note`s, in the recording's own time; they imply `refine`
+        align: bool = False,    # they are a score, in a time of its own, which is warped onto each recording's
     ) -> "Separator":           # with the same network
         "A separator that learns the instruments at hand from each recording. Given the notes, all of them get stems."
+        if align and notes is None: raise InstsepError("align: needs the notes (notes), which are to be aligned")
         if not refine and notes is None: return self
         if not hasattr(self.network, "refiner"):
             raise InstsepError("refine: this model has no transcriber inside; take trio-informed")
@@ -307,9 +311,20 @@ class Separator(nn.Module):
         if notes is not None:
             if self.active is not None:
                 raise InstsepError("instruments and notes: the notes tell the instruments; give one or the other")
-            other.score = self.network.parts_of(notes, self.config.instruments)
+            other.score, other.align = self.network.parts_of(notes, self.config.instruments), align
             other.active = [k for k, name in enumerate(self.config.instruments) if name in other.score]
             other.out_of_set = any(name not in self.config.instruments for name in other.score)
+        return other
+
+    def aligned(
+        self,
+        audio,                          # a recording: file, or waveform (samples,) or (channels, samples)
+        sample_rate: int | None = None, # Hz, of a waveform
+    ) -> "Separator":                   # with the same network
+        "A separator whose notes are where this recording plays them; itself where there is nothing to be aligned."
+        if not self.align: return self
+        other = self._with(self.config)
+        other.score, other.align = self.network.align_notes(self, audio, sample_rate), False
         return other
 
     def refiner(self):
@@ -321,7 +336,7 @@ class Separator(nn.Module):
         other = Separator.__new__(Separator)
         nn.Module.__init__(other)
         other.config, other.network, other.active, other.out_of_set = config, self.network, self.active, self.out_of_set
-        other.refine, other.score = self.refine, self.score
+        other.refine, other.score, other.align = self.refine, self.score, self.align
         return other
 
     def at(self, sample_rate: int) -> "Separator":

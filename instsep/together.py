@@ -14,15 +14,17 @@ from torch import nn
 
 from .core import InstsepError
 from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel
-from .frames import FramesConfig, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments
+from .frames import (
+    FramesConfig, FrameTranscriber, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments)
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
+from .music.alignment import along_path, warping_path
 from .separator import local_rms
 from .sound.spectral import istft, stft
 
 # %% auto #0
 __all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'doubling', 'Refiner',
-           'parts_of']
+           'parts_of', 'note_evidence', 'aligned_parts']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -96,6 +98,11 @@ class NoteInformedRNN(HarmonicRNN):
         "The notes of each instrument; see `parts_of`."
         return parts_of(notes, instruments)
 
+    def align_notes(self, separator, audio, sample_rate: int | None = None) -> dict[str, np.ndarray]:
+        "A separator's notes where this recording plays them; see `aligned_parts`."
+        return aligned_parts(separator.score, note_evidence(separator, audio, sample_rate),
+                             separator.config.sample_rate / separator.config.hop)
+
     def project_bands(
         self, y: torch.Tensor, conditioning: torch.Tensor,
     ) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
@@ -166,8 +173,8 @@ def factorise(
     def ratios():
         "By how much each cell is too soft, seen by each instrument."
         models = [w @ h for w, h in zip(templates, activations)]                # each (bins, frames)
-        whole = mixed * mixture / (sum(models) + 1e-9) if mixed else 0
-        return [whole + anchor * stem / (model + 1e-9) for stem, model in zip(stems, models)]
+        whole = mixed * mixture / (sum(models) + 1e-7) if mixed else 0
+        return [whole + anchor * stem / (model + 1e-7) for stem, model in zip(stems, models)]
     for _ in range(rounds):
         activations = [h * (w.T @ r) / ((mixed + anchor) * w.sum(0)[:, None] + 1e-9)
                        for w, h, r in zip(templates, activations, ratios())]
@@ -256,7 +263,8 @@ class Refiner:
         sound = (sound / sound.mean().clamp_min(1e-9)).clamp_min(1e-5) ** self.POWER        # (bins, frames)
         gates = note_gates(posteriors, self.decay.to(masks.device), threshold=self.THRESHOLD)
         keys = [gate.amax(1).nonzero()[:, 0] for gate in gates]                 # which pitches each of them plays
-        gates = [gate[key] * 0.2 * sound.sum(0).mean() for gate, key in zip(gates, keys)]   # each (notes, frames)
+        begin = 0.2 * sound.sum(0).mean()
+        gates = [(gate[key] + 1e-12) * begin for gate, key in zip(gates, keys)]  # each (notes, frames), nowhere shut
         if self.templates is None:
             self.templates = harmonic_combs(bins, self.hertz).to(masks.device).repeat(len(keys), 1, 1)
             self.heard = torch.zeros_like(self.templates)
@@ -326,3 +334,58 @@ def parts_of(
                            "pitch")
     order = [*(name for name in instruments if name in parts), *sorted(set(parts) - set(instruments))]
     return {name: np.array(sorted(parts[name]), float) for name in order}
+
+# %% ../nbs/09_together.ipynb #a1190102
+class _Anyone(FrameTranscriber):
+    "Posteriors of onset and frame for each pitch, whoever plays it."
+    @torch.inference_mode()
+    def _posteriors_of_window(self, samples, active):                           # (samples,) -> (2, pitches, frames)
+        waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
+        return self.network(waveform[None])[0, :2].float().sigmoid().amax(1)[..., :-1].cpu().numpy()
+
+def note_evidence(
+    separator,                      # with a `NoteInformedRNN`
+    audio,                          # a file, or a waveform (samples,) or (channels, samples)
+    sample_rate: int | None = None, # Hz, of a waveform
+) -> np.ndarray:                    # float16 (2: onset, frame; pitches, frames)
+    "What the transcriber inside a separator detects in a recording of any length, whoever plays."
+    from instsep.sound.audio import mono_blocks
+    model = transcriber_of(separator).to(next(separator.parameters()).device)
+    blocks, _ = mono_blocks(audio, sample_rate, model.config.sample_rate)
+    return np.concatenate([part.astype(np.float16) for part in _Anyone(model).probabilities(blocks)], -1)
+
+# %% ../nbs/09_together.ipynb #a1190103
+def aligned_parts(
+    parts: dict[str, np.ndarray],   # name -> (n, 4): onset s, offset s, pitch, velocity
+    evidence: np.ndarray,           # (2: onset, frame; pitches, frames), of the recording
+    frame_rate: float,              # frames per second
+    *,
+    reach: float = 0.1,             # s that a note may move to its own onset
+) -> dict[str, np.ndarray]:         # the same notes in the recording's time
+    "A score's notes where they are played."
+    begin = min(part[:, 0].min() for part in parts.values())                    # rests at first do not count
+    early = [part - [begin, begin, 0, 0] for part in parts.values()]
+    end = max(part[:, 1].max() for part in early)
+    score = note_targets(early, int(end * frame_rate) + 2, frame_rate)[:2].max(1)  # (2, pitches, frames)
+    def features(posteriors):                                                   # (frames, 2 * pitches + 1)
+        posteriors = np.where(posteriors < 0.15, 0, posteriors)
+        x = np.concatenate([2 * posteriors[0], posteriors[1]]).astype(np.float32).T
+        x = np.concatenate([x, np.maximum(1 - np.linalg.norm(x, axis=1, keepdims=True), 0)], 1)  # silence is alike
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+    rest = np.zeros_like(score[..., :1])                                        # the recording may wait
+    path = warping_path(features(np.concatenate([rest, score, rest], -1)), features(evidence))
+    def in_recording(part):
+        times = along_path(part[:, :2].T + 1 / frame_rate, path, frame_rate)    # (2, notes)
+        onset = [_nearest_onset(evidence[0, int(pitch) - LOWEST_PITCH], time, frame_rate, reach)
+                 if 0 <= pitch - LOWEST_PITCH < PITCHES else time for time, pitch in zip(times[0], part[:, 2])]
+        offset = np.maximum(times[1], np.add(onset, 2 / frame_rate))
+        return np.stack([onset, offset, part[:, 2], part[:, 3]], 1)
+    return {name: in_recording(part) for name, part in zip(parts, early)}
+
+def _nearest_onset(onsets: np.ndarray, time: float, frame_rate: float, reach: float) -> float:
+    "The best peak of one pitch's onset posteriors around a time, the nearer the better; the time where there is none."
+    first, last = (round((time + side) * frame_rate) for side in (-reach, reach))
+    near = np.arange(max(0, first), min(len(onsets), last + 1))
+    likely = onsets[near].astype(float) * (1 - 0.5 * np.abs(near / frame_rate - time) / reach)
+    if not len(near) or onsets[near[likely.argmax()]] < 0.2: return time
+    return near[likely.argmax()] / frame_rate

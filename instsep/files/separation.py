@@ -86,6 +86,7 @@ def _settings_id(separator, **settings) -> str:
     "What tells one way to make stems from another: the weights, and the options."
     if separator.active is not None: settings["active"] = [*separator.active, separator.out_of_set]
     if separator.refine: settings["refine"] = {name: notes.tolist() for name, notes in (separator.score or {}).items()}
+    if separator.align: settings["align"] = True
     digest = hashlib.blake2b(json.dumps([asdict(separator.config), settings], sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(separator.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -258,6 +259,7 @@ def separate_file(
     for place in places.values(): _check_length(place, path)
     rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
+    if getattr(separator, "align", False): separator = separator.aligned(path)
     with AudioReader(path, sample_rate=rate, mono=written.mono, downmix=written.downmix) as reader, \
             _scratch(out_folder, places.values()) as scratch:
         writing = dict(ext=written.ext, subtype=written.subtype, sample_rate=rate, channels=reader.channels,

@@ -210,6 +210,7 @@ def separate_waveform(
 ) -> Stems: # {stem: float32 tensor on the CPU [shape=(channels, samples)]}; they add up to the waveform
     "Take a waveform apart, of any length and sample rate; this is `Separator.separate`."
     mixture = _checked_waveform(waveform)
+    if getattr(separator, "align", False): separator = separator.aligned(mixture, sample_rate)
     size = 10 * sample_rate
     blocks = (mixture[:, start:start + size] for start in range(0, mixture.shape[1], size))
     parts = []
