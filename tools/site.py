@@ -32,8 +32,8 @@ KEYS = {  # what Quarto 1.4 to 1.8 knows, as far as a site like this needs it
     "": "project format website metadata-files lang execute brand",
     "project": "type resources output-dir render pre-render post-render preview",
     "website": "title description favicon image image-alt site-url site-path repo-url repo-subdir repo-branch "
-               "repo-actions issue-url navbar sidebar page-footer page-navigation back-to-top-navigation bread-crumbs search "
-               "reader-mode twitter-card open-graph margin-header body-header body-footer announcement",
+               "repo-actions issue-url navbar sidebar page-footer page-navigation back-to-top-navigation bread-crumbs "
+               "search reader-mode twitter-card open-graph margin-header body-header body-footer announcement",
     "navbar": "title logo logo-alt logo-href background foreground search pinned collapse left right tools",
     "sidebar": "id title style background foreground contents search collapse-level pinned tools header footer",
     "page-footer": "left center right border background foreground",
@@ -88,7 +88,11 @@ class Tags(HTMLParser):
 class Page:
     "One processed notebook: its header, and what of its cells a reader sees."
     def __init__(self, path: Path, name: str):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        content = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb": cells = json.loads(content)["cells"]
+        else:  # a page of Markdown
+            _, header, body = re.split(r"^---$", content, maxsplit=2, flags=re.M)
+            cells = [{"cell_type": "raw", "source": header}, {"cell_type": "markdown", "source": body}]
         self.name, header = name, text(cells[0]["source"]) if cells and cells[0]["cell_type"] == "raw" else ""
         self.header = yaml.safe_load(header.strip().strip("-")) or {} if header else {}
         output = self.header.get("output-file", Path(name).stem + ".html")
@@ -147,7 +151,7 @@ def titles(pages, site):
 
 def introductions(pages, site):
     "nbdev keeps of the title's cell the title, the subtitle and `- key: value`; other words there are lost."
-    for page in pages:
+    for page in site.notebooks(pages):
         cells = json.loads((site.source/page.name).read_text(encoding="utf-8"))["cells"]
         first = text(cells[0]["source"])
         lost = [line for line in first.splitlines() if line.strip() and not re.match(r"# |> |- [\w-]+:", line)]
@@ -167,7 +171,7 @@ def exported(path: Path):
 
 def torn_cells(pages, site):
     "nbdev puts the first entry before an exported cell that is shown, the others behind it."
-    for page in pages:
+    for page in site.notebooks(pages):
         for shown, definitions in exported(site.source/page.name):
             if shown and len(definitions) > 1:
                 names = ", ".join(node.name for node in definitions)
@@ -188,7 +192,7 @@ def public_names(path: Path) -> list:
 
 
 def entries(pages, site):
-    for page in pages:
+    for page in site.notebooks(pages):
         for name in public_names(site.source/page.name):
             if identifier(name) not in page.anchors:
                 yield page.name, f"has no entry for {name} (a method's is a cell with show_doc({name}))"
@@ -196,7 +200,7 @@ def entries(pages, site):
 
 def without_example(pages, site):
     "Public names that no cell that a reader sees calls. Only listed, with --examples."
-    for page in pages:
+    for page in site.notebooks(pages):
         seen = "\n".join(source for cell, source in page.cells if cell["cell_type"] == "code"
                          and "Exported source" not in source and "show_doc(" not in source)
         for name in public_names(site.source/page.name):
@@ -249,7 +253,9 @@ def links(pages, site):
                 continue
             elif re.match(r"[a-z]+:|//", link):
                 notebook = re.search(r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/[^/]+/(.+)", address)
-                if notebook and notebook.group(1) != f"nbs/{page.name}":
+                number = re.match(r"\d+_", page.name)
+                if notebook and (notebook.group(1) != f"nbs/{page.name}" if number else
+                                 not (site.root/notebook.group(1)).exists()):
                     yield page.name, f"has the Colab badge of another notebook: {notebook.group(1)}"
                 continue
             elif not address: target = page.name
@@ -262,7 +268,7 @@ def links(pages, site):
 
 def quarto_keys(pages, site):
     config = yaml.safe_load((site.folder/"_quarto.yml").read_text(encoding="utf-8"))
-    listed, files = set(), []
+    listed, inside, files = set(), set(), []
 
     def unknown(mapping, kind):
         for key in mapping:
@@ -275,13 +281,16 @@ def quarto_keys(pages, site):
                 yield from unknown(item, "item")
                 for key in ("contents", "auto", "menu"): yield from items(item.get(key))
                 item = item.get("href") or item.get("file") or item.get("section") or "http:"
-                if not re.search(r"\.(ipynb|qmd|html|md)$", item): continue
+                if not re.search(r"\.(ipynb|qmd|html|md)(#.*)?$", item): continue
             if re.match(r"\w+:", item): continue
-            found = {page.name for page in pages if fnmatch(page.name, item.lstrip("/"))
-                     and item.lstrip("/").count("/") == page.name.count("/")}
+            item, _, anchor = item.lstrip("/").partition("#")
+            found = {page.name for page in pages if fnmatch(page.name, item)
+                     and item.count("/") == page.name.count("/")}
+            if anchor and not any(anchor in page.anchors for page in pages if page.name in found):
+                yield "_quarto.yml", f"links to an anchor that is not there: {item}#{anchor}"
             if not found and not (site.folder/item).is_file():
                 yield "_quarto.yml", f"lists a page that is not there: {item}"
-            listed.update(found)
+            inside.update(found)
 
     yield from unknown(config, "")
     website = config.get("website", {})
@@ -295,6 +304,8 @@ def quarto_keys(pages, site):
             yield from unknown(part, kind)
             for key in ("contents", "left", "right", "center", "tools"):
                 if isinstance(part.get(key), (list, dict)) or key == "contents": yield from items(part.get(key))
+            if kind == "sidebar": listed |= inside
+            inside.clear()
             files.append(part.get("image") or part.get("logo"))
     html = (config.get("format") or {}).get("html") or {}
     files += [website.get("favicon"), website.get("image")]
@@ -305,8 +316,10 @@ def quarto_keys(pages, site):
         if not re.match(r"\w+:", file) and not (site.folder/file).is_file():
             yield "_quarto.yml", f"names a file that is not there: {file}"
     for page in pages:
-        if website.get("sidebar") and page.name not in listed and page.name != "404.ipynb":
+        if website.get("sidebar") and page.name not in listed and page.name != "404.md":
             yield page.name, "is in no sidebar"
+    footer = json.dumps(website.get("page-footer") or site.version)
+    if site.version not in footer: yield "_quarto.yml", f"has a footer that does not say {site.version}, the version"
 
 
 def signatures(pages, site):
@@ -330,11 +343,14 @@ class Site:
         config = ConfigParser(delimiters=["="])
         config.read(root/"settings.ini", encoding="utf-8")
         self.home = config["DEFAULT"]["doc_host"] + config["DEFAULT"]["doc_baseurl"]
-        self.repository = config["DEFAULT"]["git_url"]
+        self.repository, self.version = config["DEFAULT"]["git_url"], config["DEFAULT"].get("version", "")
+
+    def notebooks(self, pages): return [page for page in pages if (self.source/page.name).suffix == ".ipynb"]
 
     def faults(self, checks=None) -> list:
         checks = checks or CHECKS
-        names = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.rglob("*.ipynb"))]
+        paths = (path for path in sorted(self.folder.rglob("*")) if path.suffix in (".ipynb", ".qmd", ".md"))
+        names = [path.relative_to(self.folder).as_posix() for path in paths if path.name != "README.md"]
         pages = [Page(self.folder/name, name) for name in names]
         return [(check.__name__, *fault) for check in checks for fault in check(pages, self)]
 
@@ -383,7 +399,7 @@ def main(arguments: list) -> int:
     site = Site(folder, ROOT/"nbs", ROOT)
     faults = site.faults([without_example] if "--examples" in arguments else None)
     for kind, page, fault in faults: print(f"{page}: {fault}  [{kind}]")
-    print(f"{len(list(folder.rglob('*.ipynb')))} pages, {len(faults)} faults")
+    print(f"{len(faults)} faults")
     return 1 if faults else 0
 
 
