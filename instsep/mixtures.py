@@ -384,6 +384,7 @@ class Mixtures(Dataset):
         absent: float = 0.25,            # probability that an instrument is missing
         other: float = 0.25,             # probability that an out-of-set instrument plays along
         augmentation: tuple = DEFAULT_AUGMENTATION,
+        performance=humanize,            # a function (notes, instrument, rng) -> notes: how they are played
         seed: int = 0,
         length: int = 1_000_000,         # how many items the dataset says it has
     ):
@@ -400,7 +401,7 @@ class Mixtures(Dataset):
         self.pieces, self.player, self.instances = list(pieces), player, instances
         self.instruments, self.sample_rate, self.seconds = tuple(instruments), sample_rate, seconds
         self.kinds, self.absent, self.other, self.augmentation = kinds, absent, other, augmentation
-        self.seed, self.length = seed, length
+        self.performance, self.seed, self.length = performance, seed, length
 
     def __len__(self): return self.length
 
@@ -425,7 +426,7 @@ class Mixtures(Dataset):
             lines |= _written_parts("unrelated", [INSTRUMENTS[out_of_set[0]]], self.pieces, self.seconds, rng)
         score = Score(kind, self.seconds, out_of_set=tuple(out_of_set))
         for name, (notes, piece) in lines.items():
-            score.parts[name] = humanize(notes, INSTRUMENTS[name], rng)
+            score.parts[name] = self.performance(notes, INSTRUMENTS[name], rng)
             score.instances[name] = str(rng.choice(self.instances[name]))
             score.pieces[name] = piece
         return score

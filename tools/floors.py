@@ -41,7 +41,8 @@ TOP_LEVEL = {
     "cli": {"typer"},
 }
 # Trained on a machine with nothing else: what these and all that they stand on import at their top level.
-TRAINING_PATH = {"sound.notebank", "mixtures", "separator", "training.separator", "training.frames", "training.mt3"}
+TRAINING_PATH = {"sound.notebank", "mixtures", "separator", "training.separator", "training.frames",
+                 "training.performance", "training.mt3"}
 TRAINING_NEEDS = EVERYWHERE | {"torchaudio", "safetensors", "transformers", "lightning"}
 
 

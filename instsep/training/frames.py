@@ -22,11 +22,12 @@ from .._moved import forward
 from ..core import InstsepError, pick_device
 from ..frames import FrameModel, FramesConfig, HarmonicNotes, is_frames, note_targets
 from ..together import transcriber_of
-from ..mixtures import DRY, INSTRUMENTS, STRONG_AUGMENTATION, Mixtures, balanced, bank_player
+from ..mixtures import DRY, INSTRUMENTS, Mixtures, balanced, bank_player
 from ..sound.notebank import NoteBank
 from ..music.pieces import PieceBank
 from ..harmonic import HarmonicRNN
 from ..separator import Separator, SeparatorConfig, local_rms
+from .performance import PERFORMED_AUGMENTATION, expressive_player, humanize_phrases
 from .separator import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
 
 # %% auto #0
@@ -292,8 +293,8 @@ def _mixtures(config: FramesConfig | SeparatorConfig, bank: NoteBank, pieces: Pi
     make = lambda part, player, **more: NoteMixtures(Mixtures(
         split[part], player, instances, instruments=config.instruments, sample_rate=config.sample_rate,
         seconds=seconds, **more), config.hop)
-    train = make("train", bank_player(bank, fade=True, cents=18.0), seed=seed, absent=0.2, other=0.3,
-                 augmentation=STRONG_AUGMENTATION)
+    train = make("train", expressive_player(bank), seed=seed, absent=0.25, other=0.35, performance=humanize_phrases,
+                 augmentation=PERFORMED_AUGMENTATION)
     return train, make("valid", bank_player(bank), seed=2, augmentation=DRY, length=valid)
 
 
