@@ -42,7 +42,8 @@ ROWS = [
     Trial("paper", "raw magnitudes in and out, squared error, PyTorch's initial weights"),
     Trial("+ Kaiming initialisation", "initial weights that keep the signal's variance from layer to layer"),
     Trial("+ normalisation", "group normalisation between each convolution and its ReLU", norm=True),
-    Trial("+ log input", "divided by the local RMS, log(1 + 100 m), going in and as the target", norm=True, scale="log"),
+    Trial("+ log input", "divided by the local RMS, log(1 + 100 m), going in and as the target", norm=True,
+          scale="log"),
     Trial("+ mask", "the channels become masks by a softmax", norm=True, scale="log", output="mask"),
     Trial("+ complex loss", "decibels and L1 distance of complex spectrograms", norm=True, scale="log", output="mask",
           loss="complex"),
@@ -125,7 +126,8 @@ def training_mixtures(bank_path, pieces):
 
 
 def test_sets(folder, pieces, count):
-    "Stems of the test mixtures, label -> (mixtures, stems, samples), made once; one with less than two stems is left out."
+    """Stems of the test mixtures, label -> (mixtures, stems, samples), made once; one with less than two stems is left
+    out."""
     path = folder / "test.npz"
     if not path.exists():
         made = {}
@@ -239,7 +241,8 @@ def table(log, label):
     for name, seeds in log["rows"].items():
         line = {"network": name}
         for mark in MARKS:
-            found = [total(run["marks"][str(mark)]["scores"][label]) for run in seeds.values() if str(mark) in run["marks"]]
+            found = [total(run["marks"][str(mark)]["scores"][label]) for run in seeds.values()
+                     if str(mark) in run["marks"]]
             line[f"{mark:g} h"] = (f"{np.mean([f['mean'] for f in found]):+.1f} / "
                                    f"{np.mean([f['median'] for f in found]):+.1f} ({len(found)})" if found else "")
         out.append(line)
@@ -257,9 +260,9 @@ def text(log):
 
 `{log["command"]}` on {log["hardware"]}, one thread, products in bfloat16; torch {log["versions"]["torch"]}.
 
-SI-SDR improvement in dB over the mixture, mean / median over the stems of {log["test_mixtures"]} mixtures of held-out pieces; in
-brackets the seeds it is averaged over. No mixture is seen twice; batches of {BATCH} x {SECONDS} s, Adam at {LEARNING_RATE}, no clipping. Each row keeps
-the change of the row above. An empty cell has not been run yet: the same command goes on.
+SI-SDR improvement in dB over the mixture, mean / median over the stems of {log["test_mixtures"]} mixtures of held-out
+pieces; in brackets the seeds it is averaged over. No mixture is seen twice; batches of {BATCH} x {SECONDS} s, Adam at
+{LEARNING_RATE}, no clipping. Each row keeps the change of the row above. An empty cell has not been run yet: the same command goes on.
 
 """ + "\n".join(parts)
 

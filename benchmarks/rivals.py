@@ -15,6 +15,14 @@ Results go to benchmarks/results/rivals.json and .md. A row that is in the JSON 
 that was cut off goes on where it stopped; `--only NAME ...` chooses rows, `--list` names them, `--table` writes the
 table again. Rows that differ only in which weights are scored, the last or the averaged ones, share one training and
 are made together.
+
+An honest budget is twenty minutes a row, with learning curves, in steps that can be killed at any time:
+
+    OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank train_bank.safetensors --seconds 1200 --marks 2 5 10 20 \
+        --checkpoints data/rivals_runs --name rivals_twenty_minutes
+
+At the marks (minutes of processor time) the averaged weights are scored; checkpoints are written there and every two
+minutes.
 """
 import json
 import time
@@ -244,6 +252,8 @@ ROWS = [
     Row("RepairedUNet", "the paper's U-Net, made to give masks", "RepairedUNet"),
     Row("HDemucs", "torchaudio's, 12 channels instead of 48", "SmallHDemucs"),
     Row("HDemucs, 3e-4", "the same at its authors' learning rate", "SmallHDemucs", learning_rate=3e-4),
+    Row("HDemucs, 48 channels", "torchaudio's at its published width", "SmallHDemucs", options=dict(channels=48),
+        learning_rate=3e-4),
     Row("Wave-U-Net", "10 levels, 12 more filters each, instead of 12 and 24", "WaveUNet"),
     Row("MMDenseNet", "growth 8, 3 and 4, 3 layers, 3 scales", "MMDenseNet"),
     Row("BandSplitRNN", "BSRNN's idea, bands and widths for a processor core", "BandSplitRNN"),
@@ -410,43 +420,94 @@ def counted(total):
     total[0] += time.process_time() - begun
 
 
-def train(row, cache, budget):
+class Checkpoint:
+    "What a training is made of, in one file that is written whole; `path` None: nothing is kept."
+    EVERY = 120.0                                                               # seconds
+
+    def __init__(self, path, module, optimizer, scheduler):
+        self.path, self.parts, self.saved = path, dict(module=module, optimizer=optimizer, scheduler=scheduler), 0.0
+        self.state = dict(step=0, spent=0.0, data=0.0, losses=[], curve=[], marks={})
+        if path is not None and path.exists():
+            kept = torch.load(path, weights_only=True)
+            for name, part in self.parts.items(): part.load_state_dict(kept[name])
+            self.state = kept["state"]
+            torch.set_rng_state(kept["random"])
+
+    def save(self, always=False):
+        if self.path is None or not always and time.monotonic() - self.saved < self.EVERY: return
+        with atomic_path(self.path) as temporary:
+            torch.save({name: part.state_dict() for name, part in self.parts.items()}
+                       | dict(state=self.state, random=torch.get_rng_state()), temporary)
+        self.saved = time.monotonic()
+
+
+def prepare(module, row, cache):
+    "What a network wants to know of the data before it learns."
+    if not hasattr(module.model.network, "prepare"): return
+    spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0] for k in range(32)])).abs()
+    for model in (module.model, module.ema): model.network.prepare(spec / local_rms(spec))
+
+
+def learn(module, optimizer, stems, step, settings):
+    "One step; the loss."
+    with torch.autocast("cpu", torch.bfloat16): loss = module.loss(module.model, dict(stems=stems))
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.model.parameters(), settings.clip)
+    optimizer.step()
+    decay = min(settings.ema, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for averaged, current in zip(module.ema.parameters(), module.model.parameters()):
+            averaged.lerp_(current, 1 - decay)
+    return loss.item()
+
+
+def keep_buffers(module):
+    "Those of batch normalisation are not averaged."
+    for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)
+
+
+def train(row, cache, budget, marks=(), sets=None, path=None):
     """Until `budget` processor seconds are spent on training: separators of the last and of the averaged weights,
-    and what it took."""
+    and what it took. At `marks` (minutes) the averaged weights are scored on `sets`; it goes on from the file at
+    `path`."""
     torch.manual_seed(row.seed)
     config = SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
     settings = TrainConfig(steps=10 ** 9, minutes=budget / 60, batch=row.batch, learning_rate=row.learning_rate,
                            resolutions=row.resolutions, seed=row.seed)
     module = RivalModule(config, settings, row.loss)
-    if hasattr(module.model.network, "prepare"):
-        spec = module.model.spectrogram(torch.stack([batch_of(cache, row, 10 ** 6 + k).sum(1)[0]
-                                                     for k in range(32)])).abs()
-        for model in (module.model, module.ema): model.network.prepare(spec / local_rms(spec))
+    prepare(module, row, cache)
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
-    data, spent, step, losses, curve = [0.0], [0.0], 0, [], []
+    checkpoint = Checkpoint(path, module, optimizer, scheduler)
+    state = checkpoint.state
     module.model.train()
-    while spent[0] < budget:
-        with counted(data): stems = batch_of(cache, row, step)
+    while state["spent"] < budget:
+        data, spent = [state["data"]], [state["spent"]]
+        with counted(data): stems = batch_of(cache, row, state["step"])
         with counted(spent):
-            with torch.autocast("cpu", torch.bfloat16): loss = module.loss(module.model, dict(stems=stems))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.model.parameters(), settings.clip)
-            optimizer.step()
-            step, decay = step + 1, min(settings.ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for averaged, current in zip(module.ema.parameters(), module.model.parameters()):
-                    averaged.lerp_(current, 1 - decay)
-            losses.append(loss.item())
-        module.seconds = spent[0]
+            state["losses"].append(learn(module, optimizer, stems, state["step"], settings))
+            state["step"] += 1
+        state["data"], state["spent"] = data[0], spent[0]
+        module.seconds = state["spent"]
         scheduler.step()
-        if spent[0] > budget * (len(curve) + 1) / 12:
-            curve.append(round(float(np.mean(losses)), 3)); losses = []
-    # of batch normalisation
-    for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)
-    return module.eval(), dict(train_cpu_seconds=round(spent[0], 1), data_cpu_seconds=round(data[0], 1), steps=step,
-                               audio_hours=round(step * row.batch * row.seconds / 3600, 2), curve=curve)
+        if state["spent"] > budget * (len(state["curve"]) + 1) / 12:
+            state["curve"].append(round(float(np.mean(state["losses"])), 3)); state["losses"] = []
+        due = [mark for mark in marks if 60 * mark <= state["spent"] and f"{mark:g}" not in state["marks"]]
+        for mark in due:
+            keep_buffers(module)
+            scores = {label: {key: found[key] for key in ("n", "mean", "median")}
+                      for label, found in evaluate(separate_with(module.ema.eval()), sets).items()}
+            state["marks"][f"{mark:g}"] = dict(steps=state["step"], scores=scores)
+            print(f"  {row.name}, {mark:g} min: " + ", ".join(f"{k} {v}" for k, v in cells(scores).items()),
+                  flush=True)
+        checkpoint.save(always=bool(due))
+    checkpoint.save(always=True)
+    keep_buffers(module)
+    return module.eval(), dict(train_cpu_seconds=round(state["spent"], 1), data_cpu_seconds=round(state["data"], 1),
+                               steps=state["step"], curve=state["curve"],
+                               audio_hours=round(state["step"] * row.batch * row.seconds / 3600, 2),
+                               **(dict(marks=state["marks"]) if marks else {}))
 
 
 # ---- what it costs and what it gives
@@ -580,6 +641,13 @@ CPU s/s: processor seconds per second of mono audio at 22050 Hz.
 {format_table(networks)}
 """
     if changes: text += f"\n## HarmonicRNN, one change a row\n\n{format_table(changes)}\n"
+    marked = {name: row["marks"] for name, row in log["rows"].items() if row.get("marks")}
+    for label in SETS if marked else ():
+        lines = [{"network": name} | {f"{mark} min": cells(at["scores"]).get(f"{label} ({at['scores'][label]['n']})")
+                                      for mark, at in marks.items() if label in at["scores"]}
+                 for name, marks in marked.items()]
+        text += (f"\n## Learning curves: {label}\n\nMean / median after so many minutes of a core.\n\n"
+                 f"{format_table(lines)}\n")
     write_text(path, text)
 
 
@@ -596,9 +664,14 @@ def main():
                         help="these rows, in this order")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--table", action="store_true", help="write the table of what is there and end")
+    parser.add_argument("--marks", type=float, nargs="*", default=[], metavar="MINUTES",
+                        help="score the averaged weights then, too: learning curves")
+    parser.add_argument("--checkpoints", help="folder for checkpoints: a row that was cut off goes on where it stopped")
+    parser.add_argument("--name", default="rivals", help="of the results")
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
-    path = Path(args.out) / "rivals.json"
+    path = Path(args.out) / f"{args.name}.json"
+    if args.checkpoints: Path(args.checkpoints).mkdir(parents=True, exist_ok=True)
     if args.list: return print("\n".join(f"{row.kind:11} {row.name}: {row.change}" for row in ROWS))
     if args.table: return write_table(path.with_suffix(".md"), json.loads(path.read_text()))
     torch.set_num_threads(1)
@@ -610,7 +683,8 @@ def main():
     if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
         parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another "
                      "--out")
-    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}",
+    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}"
+                         + (f" --marks {' '.join(f'{mark:g}' for mark in args.marks)}" if args.marks else ""),
                  machine=processor(),
                  torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS,
                  item_seconds=ITEM_SECONDS,
@@ -619,7 +693,9 @@ def main():
                  or evaluate(ideal, sets))
     for row in (next(row for row in ROWS if row.name == name) for name in args.only):
         if row.name in read_json(path, dict(rows={}))["rows"]: continue
-        try: module, took = train(row, np.load(caches[row.data]), args.seconds)
+        file = f"{row.name.replace(' ', '_').replace(',', '')}.pt"
+        kept = Path(args.checkpoints) / file if args.checkpoints else None
+        try: module, took = train(row, np.load(caches[row.data]), args.seconds, args.marks, sets, kept)
         except ImportError as e: print(f"{row.name}: left out ({e})"); continue
         for twin in (other for other in ROWS if training_of(other) == training_of(row)):
             model, begun = module.ema if twin.averaged else module.model, time.process_time()
