@@ -178,6 +178,19 @@ def torn_cells(pages, site):
                 yield page.name, f"tears a cell apart (one definition to a cell): {names}"
 
 
+def stale(pages, site):
+    "Cells that are computed anew for the site (`#| exec_doc`) have the same output in the notebook."
+    def outputs(cell):
+        shown = "".join(text(output.get("data", {}).get("text/markdown")) for output in cell.get("outputs", []))
+        return re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", shown)
+    for page in site.notebooks(pages):
+        made = {cell.get("id"): cell for cell, _ in page.cells}
+        for cell in json.loads((site.source/page.name).read_text(encoding="utf-8"))["cells"]:
+            if "exec_doc" not in directives(text(cell["source"])) or cell["id"] not in made: continue
+            if outputs(cell) != outputs(made[cell["id"]]):
+                yield page.name, f"has a stored output that is not what the cell gives now: cell {cell['id']}"
+
+
 def public_names(path: Path) -> list:
     "What a notebook exports, methods as `Class.method`; properties, and what torch, Lightning and io call, left out."
     names = []
@@ -332,7 +345,7 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
-CHECKS = [titles, introductions, torn_cells, entries, alternative_text, names_of_players, links, quarto_keys,
+CHECKS = [titles, introductions, torn_cells, entries, stale, alternative_text, names_of_players, links, quarto_keys,
           signatures]
 
 
@@ -359,16 +372,17 @@ def self_test() -> None:
     "A site with each fault once: each is found, and one without them passes."
     def cell(source, *outputs, kind="code"):
         return {"cell_type": kind, "source": source, "outputs": [{"data": data} for data in outputs]}
+    def now(output, number): return cell("#| exec_doc\nf()", {"text/markdown": output}) | {"id": number}
     def words(source): return cell(source, kind="markdown")
     def header(title, address):
         return cell(f"---\ntitle: {title}\ndescription: What it is\noutput-file: {address}\n---\n", kind="raw")
     picture, code = {"image/png": "x"}, "```python\ndef f(\n    x, # as {}\n): ...\n```"
     home = "https://me.github.io/it"
-    good = [words(f"Words, `code`, and [a link](02_b.ipynb#the-end), [home]({home}/b.html#the-end)."),
+    good = [now("as it is", "1"), words(f"Words, `code`, and [a link](02_b.ipynb#the-end), [home]({home}/b.html#the-end)."),
             cell("#| fig-alt: A curve that rises and falls\nplot()", picture),
             cell("play()", {"text/html": '<audio aria-label="a tune"></audio>'}),
             cell("show_doc(f)", {"text/markdown": "### f\n\n" + code.format("`g` takes it")})]
-    bad = {"titles": [], "introductions": [], "torn_cells": [], "entries": [], "quarto_keys": [],
+    bad = {"titles": [], "stale": [now("as it is", "1")], "introductions": [], "torn_cells": [], "entries": [], "quarto_keys": [],
            "alternative_text": [cell("#| fig-alt: short\nplot()", picture)],
            "names_of_players": [cell("play()", {"text/html": "<audio></audio>"})],
            "links": [words("[x](02_b.ipynb#nothing)"), words("[x](no.html)"), words(f"[x]({home}/no.html)")],
@@ -383,6 +397,7 @@ def self_test() -> None:
             (site/"_quarto.yml").write_text(f"website:\n  sidebar:\n    {key}: ['/0*.ipynb']\n")
             first = "# T\n> What it is" + "\n\nHello." * (fault == "introductions")
             code_cells = [cell("#| exports\ndef f(): pass\n" + "def f(): pass\n" * (fault == "torn_cells"))]
+            code_cells += [now("as it was" if fault == "stale" else "as it is", "1")]
             code_cells += [cell("#| export\nclass C:\n    def run(self): pass")] * (fault == "entries")
             a = "01_a", "A" if fault == "titles" else "1 A", "a.html", good + bad.get(fault, []), code_cells
             for name, title, address, cells, hidden in (a, ("02_b", "2 B", "b.html", [words("## The end")], [])):
