@@ -37,7 +37,7 @@ def repeat_notes(
             out.append((begin, begin + rng.uniform(0.6, 1.0) / rate, pitch, velocity + rng.normal(0, 8)))
     return np.array(out)[np.argsort([note[0] for note in out], kind="stable")]
 
-
+# %% ../../nbs/reference/training/performance.ipynb #f1c20056
 def phrase_velocities(
     notes: np.ndarray,          # (n, 4)
     instrument: Instrument,
@@ -57,7 +57,7 @@ def phrase_velocities(
         velocity += np.where(highest, 6, -4) * rng.uniform(0, 2)
     return np.clip(np.rint(velocity), 15, 125)
 
-
+# %% ../../nbs/reference/training/performance.ipynb #9de9cd0b
 def humanize_phrases(
     notes: np.ndarray,          # (n, 4): onset s, offset s, pitch, velocity
     instrument: Instrument,
@@ -180,7 +180,7 @@ class RecordingDirt:
             stems[-1] += noise / noise.std() * level * 10 ** (rng.uniform(-50, -25) / 20)
         return stems
 
-
+# %% ../../nbs/reference/training/performance.ipynb #e39fc5d5
 @dataclass
 class UnequalGain:
     "Players' levels: within 12 dB of each other, or, now and then, within 20."
