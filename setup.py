@@ -1,4 +1,4 @@
-"Everything is in settings.ini; this file hands it to setuptools. The dev extra holds the train extra too."
+"Everything is in settings.ini; this file hands it to setuptools. The dev extra holds the others too."
 import re
 from configparser import ConfigParser
 from pathlib import Path
@@ -45,7 +45,9 @@ setup(
     install_requires=requirements("requirements"),
     extras_require={
         "train": requirements("train_requirements"),
-        "dev": requirements("train_requirements") + requirements("dev_requirements"),
+        "course": requirements("course_requirements"),
+        "dev": [*requirements("train_requirements"), *requirements("course_requirements"),
+                *requirements("dev_requirements")],
     },
     entry_points={
         "console_scripts": requirements("console_scripts"),

@@ -27,6 +27,12 @@ DEFINITIONS = ast.FunctionDef, ast.ClassDef
 HOOKS = set("forward training_step validation_step test_step predict_step configure_optimizers optimizer_step setup "
             "teardown train_dataloader val_dataloader state_dict load_state_dict extra_repr "
             "readinto readable seekable writable seek tell".split())  # others call these
+COLAB = """#| hide
+# On Colab: installs what the chapter needs, and fetches the results and examples that it reads. Elsewhere: nothing.
+if "google.colab" in str(get_ipython()):
+    setup = "https://raw.githubusercontent.com/instsep/instsep/main/tools/colab.sh"
+    get_ipython().system(f"curl -fsSL {setup} | bash")
+    get_ipython().run_line_magic("cd", "instsep/nbs")"""
 SHORTEST_ALT = 15  # characters; less describes nothing
 KEYS = {  # what Quarto 1.4 to 1.8 knows, as far as a site like this needs it
     "": "project format website metadata-files lang execute brand",
@@ -176,6 +182,15 @@ def torn_cells(pages, site):
             if shown and len(definitions) > 1:
                 names = ", ".join(node.name for node in definitions)
                 yield page.name, f"tears a cell apart (one definition to a cell): {names}"
+
+
+def colab(pages, site):
+    "The first code of a chapter is the cell that sets it up on Colab, the same in all."
+    for page in site.notebooks(pages):
+        if not re.match(r"\d+_", page.name): continue
+        cells = json.loads((site.source/page.name).read_text(encoding="utf-8"))["cells"]
+        if next((text(cell["source"]) for cell in cells if cell["cell_type"] == "code"), "") != COLAB:
+            yield page.name, "does not begin with the cell that sets it up on Colab (COLAB in tools/site.py)"
 
 
 def stale(pages, site):
@@ -345,7 +360,7 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
-CHECKS = [titles, introductions, torn_cells, entries, stale, alternative_text, names_of_players, links, quarto_keys,
+CHECKS = [titles, introductions, torn_cells, entries, stale, colab, alternative_text, names_of_players, links, quarto_keys,
           signatures]
 
 
@@ -378,11 +393,13 @@ def self_test() -> None:
         return cell(f"---\ntitle: {title}\ndescription: What it is\noutput-file: {address}\n---\n", kind="raw")
     picture, code = {"image/png": "x"}, "```python\ndef f(\n    x, # as {}\n): ...\n```"
     home = "https://me.github.io/it"
-    good = [now("as it is", "1"), words(f"Words, `code`, and [a link](02_b.ipynb#the-end), [home]({home}/b.html#the-end)."),
+    good = [now("as it is", "1"),
+            words(f"Words, `code`, and [a link](02_b.ipynb#the-end), [home]({home}/b.html#the-end)."),
             cell("#| fig-alt: A curve that rises and falls\nplot()", picture),
             cell("play()", {"text/html": '<audio aria-label="a tune"></audio>'}),
             cell("show_doc(f)", {"text/markdown": "### f\n\n" + code.format("`g` takes it")})]
-    bad = {"titles": [], "stale": [now("as it is", "1")], "introductions": [], "torn_cells": [], "entries": [], "quarto_keys": [],
+    bad = {"titles": [], "introductions": [], "torn_cells": [], "entries": [], "stale": [now("as it is", "1")],
+           "colab": [], "quarto_keys": [],
            "alternative_text": [cell("#| fig-alt: short\nplot()", picture)],
            "names_of_players": [cell("play()", {"text/html": "<audio></audio>"})],
            "links": [words("[x](02_b.ipynb#nothing)"), words("[x](no.html)"), words(f"[x]({home}/no.html)")],
@@ -399,10 +416,12 @@ def self_test() -> None:
             code_cells = [cell("#| exports\ndef f(): pass\n" + "def f(): pass\n" * (fault == "torn_cells"))]
             code_cells += [now("as it was" if fault == "stale" else "as it is", "1")]
             code_cells += [cell("#| export\nclass C:\n    def run(self): pass")] * (fault == "entries")
+            start = [cell(COLAB)] * (fault != "colab")
             a = "01_a", "A" if fault == "titles" else "1 A", "a.html", good + bad.get(fault, []), code_cells
             for name, title, address, cells, hidden in (a, ("02_b", "2 B", "b.html", [words("## The end")], [])):
                 (site/f"{name}.ipynb").write_text(json.dumps({"cells": [header(title, address), *cells]}))
-                (root/"nbs"/f"{name}.ipynb").write_text(json.dumps({"cells": [words(first), *hidden, *cells]}))
+                (root/"nbs"/f"{name}.ipynb").write_text(json.dumps(
+                    {"cells": [words(first), *start, *hidden, *cells]}))
             found = {kind for kind, *_ in Site(site, root/"nbs", root).faults()}
             assert found == ({fault} if fault else set()), f"{fault}: found {found or 'nothing'}"
     print(f"each of {len(bad)} kinds of fault is found")
