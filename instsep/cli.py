@@ -580,8 +580,8 @@ def _transcribe(
     csv: bool = Option(False, "--csv", help="Also write the notes as a table."),
     plot: bool = Option(False, "--plot", help="Also draw a piano roll."),
     pitch_bend: bool = Option(False, "--pitch-bend",
-                              help="Keep how far each note sounds from its key: as pitch bends in the MIDI "
-                              "file, in the stems, and as cents in the table."),
+                              help="Keep how far each note sounds from its key, and how it glides: as pitch "
+                              "bends in the MIDI file, in the stems, and as cents in the table."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite",
                              help="Make again what is there already, and write over files of the same name."),

@@ -59,7 +59,9 @@ def write_transcription(
 
 # %% ../../nbs/reference/files/transcription.ipynb #dc4e68f8
 COLUMNS = ("onset_s", "offset_s", "pitch", "velocity", "program", "is_drum", "instrument", "confidence")
-CENTS_COLUMNS = ("cents", "hz")  # where they were measured: how far above its key a note sounds, and its frequency
+# where they were measured: how far above its key a note sounds, its frequency, and, of a note that glides, cents above
+# its key every 20 ms
+CENTS_COLUMNS = ("cents", "hz", "contour")
 
 def write_tracks(
     transcription: "Transcription", # with at least one note
@@ -90,7 +92,13 @@ def write_table(
             name = transcription.names[note.program, note.is_drum]
             writer.writerow([f"{note.onset:.3f}", f"{note.offset:.3f}", note.pitch, note.velocity, note.program,
                              int(note.is_drum), name, f"{confidence:.4f}",
-                             *(_cents_and_hz(note, transcription.cents[index]) if measured else ())])
+                             *(_cents_and_hz(note, transcription.cents[index]) if measured else ()),
+                             *([_contour_text(transcription, index)] if measured else ())])
+
+def _contour_text(transcription: "Transcription", index: int) -> str:
+    "Whole cents with spaces between them; nothing for a steady note."
+    contour = None if transcription.contours is None else transcription.contours[index]
+    return "" if contour is None else " ".join(f"{cents:.0f}" for cents in contour)
 
 def _cents_and_hz(note: Note, cents: float) -> tuple[str, str]:
     "How a table writes them; a drum has none."
@@ -207,7 +215,7 @@ def transcribe_file(
 ) -> Transcribed:
     "Transcribe a recording from disk to disk. `InstsepError` for what cannot be read or written."
     from instsep.sound.audio import AudioReader, info
-    from instsep.tunings import estimate_tuning, measure_cents, with_cents
+    from instsep.tunings import estimate_tuning, follow_pitch, measure_cents, with_cents
     path, track = Path(path), track or track_name(path)
     if ".." in Path(track).parts: raise InstsepError(f"{path}: its name would lead out of {output}; rename it")
     with AudioReader(path, mono=True): pass  # says what is wrong with it
@@ -227,7 +235,7 @@ def transcribe_file(
     notes = transcriber(path, instruments=instruments, overlap=overlap, progress=progress)
     cents, sure = measure_cents(path, notes)
     tuning = estimate_tuning(notes, cents, sure)
-    if pitch_bend: notes = with_cents(notes, cents, sure)
+    if pitch_bend: notes = with_cents(notes, cents, sure, follow_pitch(path, notes))
     seconds = info(path).seconds if stems else None
     # a table does not say whose it is, the notes do
     beside = [".mid", ".png"] + [".csv"]*_is_ours(Path(output)/f"{track}.mid", comment)

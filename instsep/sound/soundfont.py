@@ -8,6 +8,7 @@ __all__ = ['SOUNDFONT_FOLDERS', 'BLOCK', 'MOST_CENTS', 'default_soundfont', 'fin
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #775d7b38
 import ctypes
+import math
 import os
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from ..core import InstsepError
-from ..music.notes import Note, Transcription
+from ..music.notes import CONTOUR_SECONDS, Note, Transcription
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #dcbff73c
 def default_soundfont() -> Path:
@@ -80,13 +81,17 @@ def _quiet():
 BLOCK = 64  # samples; FluidSynth's unit of time
 MOST_CENTS = 198  # how far a note can be bent up or down
 _WHEEL = 12700 * 2 / 128  # cents of FluidSynth's wheel at its end: not quite the two semitones that it is set to
+_GLIDE = 12  # semitones that the wheel moves where notes glide
 _RINGS = 2.0  # seconds after a note's end in which its channel is not bent anew
 
-def _bend(cents: float) -> int:
+def _bend(
+    cents: float,
+    semitones: int = 2,  # that the wheel moves at its end
+) -> int:
     "The pitch wheel's position, -8192 to 8191; `InstsepError` beyond its range."
-    if not abs(cents) <= MOST_CENTS:
-        raise InstsepError(f'{cents:g} cents: a note is bent by {MOST_CENTS} at most, up or down')
-    return round(cents * 8192 / _WHEEL)
+    most = MOST_CENTS * semitones // 2
+    if not abs(cents) <= most: raise InstsepError(f'{cents:g} cents: a note is bent by {most} at most, up or down')
+    return round(cents * 8192 / (_WHEEL * semitones / 2))
 
 def _give_channels(
     notes: list[Note],  # sorted by onset
@@ -113,27 +118,42 @@ def _schedule(
     channels: list[int],  # the channel of each note
     sample_rate: int,
     bends: list[int] | None = None,  # the pitch wheel at each note
-# (block, 0 for off or 1 for on, channel, pitch, velocity, bend), in order
+    glides: list[list[int]] | None = None,  # and every `CONTOUR_SECONDS` from its onset, where it glides
+# (block, 0 for off, 1 for on or 2 for a bend, channel, pitch, velocity, bend), in order
 ) -> list[tuple[int, int, int, int, int, int]]:
     "What happens at which block; where a key is released and struck in the same block, it is released first."
     events = []
-    for note, channel, bend in zip(notes, channels, bends or [0] * len(notes)):
+    for index, (note, channel, bend) in enumerate(zip(notes, channels, bends or [0] * len(notes))):
         start = round(note.onset * sample_rate / BLOCK)
         stop = max(round(note.offset * sample_rate / BLOCK), start + 1)
         events += [(start, 1, channel, note.pitch, note.velocity, bend), (stop, 0, channel, note.pitch, 0, 0)]
+        for step, turn in enumerate(glides[index] if glides else ()):
+            # held from half a step before
+            at = round((note.onset + max(0, step - 0.5) * CONTOUR_SECONDS) * sample_rate / BLOCK)
+            events.append((at, 2, channel, 0, 0, turn))
     return sorted(events)
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #e2b3d121
 def _in_order(
     notes: Iterable[Note],  # in any order
     cents: Sequence[float] | None,  # of each note
-) -> tuple[list[Note], list[int] | None]:  # sorted by onset, and each note's bend
-    "Notes as they are played, and the pitch wheel at each."
+    contours: Sequence | None = None,  # of each note that glides
+# sorted by onset; each note's bend; where the wheel stands every `CONTOUR_SECONDS`, empty for a steady note
+) -> tuple[list[Note], list[int] | None, list[list[int]] | None]:
+    "Notes as they are played, and the pitch wheel at and after each."
     notes = list(notes)
-    if cents is None: return sorted(notes), None
-    if len(cents) != len(notes): raise InstsepError(f'{len(cents)} cents for {len(notes)} notes; give one for each')
+    for what, given in (('cents', cents), ('contours', contours)):
+        if given is not None and len(given) != len(notes):
+            raise InstsepError(f'{len(given)} {what} for {len(notes)} notes; give one for each')
+    if contours is not None and all(contour is None for contour in contours): contours = None
+    if contours is not None and cents is None: cents = [0.0] * len(notes)
+    if cents is None: return sorted(notes), None, None
     order = sorted(range(len(notes)), key=lambda index: notes[index])
-    return [notes[index] for index in order], [_bend(cents[index]) for index in order]
+    semitones = 2 if contours is None else _GLIDE
+    played, bends = [notes[index] for index in order], [_bend(cents[index], semitones) for index in order]
+    if contours is None: return played, bends, None
+    return played, bends, [[] if contours[index] is None else [_bend(x, semitones) for x in contours[index]]
+                           for index in order]
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #677d3cff
 class Synthesizer:
@@ -176,10 +196,13 @@ class Synthesizer:
         *,
         tail: float = 1.0,  # seconds after the last offset, for what rings on
         cents: Sequence[float] | None = None,  # of each note: how far above its key it sounds, -198 to 198
+        contours: Sequence | None = None,  # of each note that glides: cents above its key every 20 ms, -1188 to 1188
     ) -> np.ndarray:  # (2, samples) float32
         "Play the notes from time 0; raises `InstsepError` where the soundfont lacks a program."
-        notes, bends = _in_order(notes, cents)
-        channels, programs = _give_channels(notes, bends)
+        notes, bends, glides = _in_order(notes, cents, contours)
+        # a channel in which a note glides is bent like no other
+        alike = [math.nan if glide else bend for bend, glide in zip(bends, glides)] if glides else bends
+        channels, programs = _give_channels(notes, alike)
         if len(programs) > self.channels: self._open(-(-len(programs) // 16) * 16)
         self.synth.system_reset()
         for channel, (program, is_drum) in enumerate(programs):
@@ -187,12 +210,15 @@ class Synthesizer:
             if not any(self.synth.program_select(channel, self.font, *preset) == 0 for preset in presets):
                 what = 'drum kit' if is_drum else f'program {program} in bank 0'
                 raise InstsepError(f'{self.soundfont}: has no {what}; choose another program or soundfont')
+            if glides:
+                for control, value in ((101, 0), (100, 0), (6, _GLIDE), (38, 0)): self.synth.cc(channel, control, value)
         samples = round((max((note.offset for note in notes), default=0.0) + tail) * self.sample_rate)
         waveform = np.zeros((2, -(-samples // BLOCK) * BLOCK), dtype=np.float32)  # whole blocks, none left half played
         position = 0
-        for block, is_on, channel, pitch, velocity, bend in _schedule(notes, channels, self.sample_rate, bends):
+        for block, what, channel, pitch, velocity, bend in _schedule(notes, channels, self.sample_rate, bends, glides):
             position = self._write(waveform, position, block * BLOCK)
-            if is_on:
+            if what == 2: self.synth.pitch_bend(channel, bend)
+            elif what == 1:
                 if bends: self.synth.pitch_bend(channel, bend)
                 self.synth.noteon(channel, pitch, velocity)
             else: self.synth.noteoff(channel, pitch)
@@ -254,14 +280,15 @@ def synthesize(
     reverb: bool = False,  # FluidSynth's reverb and chorus
     # of each note: how far above its key it sounds, -198 to 198; not for a patch set
     cents: Sequence[float] | None = None,
+    contours: Sequence | None = None,  # of each note that glides: cents above its key every 20 ms; not for a patch set
 ) -> np.ndarray:  # (2, samples) float32
     "Notes to sound; raises `InstsepError` where FluidSynth, the soundfont or a program is missing."
     if Path(soundfont or '').suffix.lower() == '.cfg':
-        if cents is not None:
+        if cents is not None or contours is not None:
             raise InstsepError(f'{soundfont}: a patch set plays keys only; take a soundfont for what lies between')
         return _play_patches(sorted(notes), Path(soundfont), sample_rate, tail)
     with Synthesizer(soundfont, sample_rate=sample_rate, gain=gain, reverb=reverb) as synthesizer:
-        return synthesizer.render(notes, tail=tail, cents=cents)
+        return synthesizer.render(notes, tail=tail, cents=cents, contours=contours)
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #79220100
 def render_stems(
@@ -279,7 +306,8 @@ def render_stems(
     stems = {}
     with Synthesizer(soundfont, sample_rate=sample_rate) as synthesizer:
         for name, mine in transcription.by_instrument().items():
-            cents = transcription.cents_of(name)
-            waveform = synthesizer.render(mine, tail=max(1.0, samples / sample_rate - end), cents=cents)[:, :samples]
+            cents, contours = transcription.cents_of(name), transcription.contours_of(name)
+            waveform = synthesizer.render(mine, tail=max(1.0, samples / sample_rate - end), cents=cents,
+                                          contours=contours)[:, :samples]
             stems[name] = np.pad(waveform, [(0, 0), (0, samples - waveform.shape[1])])  # (2, samples)
     return stems
