@@ -582,6 +582,9 @@ def _transcribe(
     pitch_bend: bool = Option(False, "--pitch-bend",
                               help="Keep how far each note sounds from its key, and how it glides: as pitch "
                               "bends in the MIDI file, in the stems, and as cents in the table."),
+    tempo: str = Option(None, "--tempo", metavar="estimate|BPM",
+                        help="Tempo and bars of the MIDI file: found in the recording, or a tempo that is known, in "
+                             "quarters a minute; else 120, whatever is played."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite",
                              help="Make again what is there already, and write over files of the same name."),
@@ -591,7 +594,8 @@ def _transcribe(
     if not files: raise InstsepError("transcribe: name at least one recording, or a folder of them")
     from instsep.files.transcription import check_options, load_transcriber, transcribe_file
     from instsep.sound.audio import regular_file
-    options = dict(instruments=_names(instruments), overlap=overlap, stems=stems, soundfont=soundfont, plot=plot)
+    options = dict(instruments=_names(instruments), overlap=overlap, stems=stems, soundfont=soundfont, plot=plot,
+                   tempo=tempo)
     check_options(**options)
     transcriber = load_transcriber(model, device=device, batch_size=batch_size)
     with _quiet_libraries(), _printed_warnings():

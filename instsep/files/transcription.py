@@ -41,6 +41,7 @@ def write_transcription(
     table: bool = False, # also `output/track.csv`
     plot: bool = False, # also `output/track.png`
     comment: str = "", # written into the MIDI file, the stems and the picture
+    tempo: str | float | None = None, # of the MIDI file: "estimate", or quarters a minute; None: 120
 ) -> list[Path]: # what was written
     """Write a recording's notes, the MIDI file last; where no note was found there is neither that nor stems nor a
     picture."""
@@ -54,7 +55,7 @@ def write_transcription(
         written.append(beside(".png"))
     if stems and transcription:
         written += write_stems(transcription, place, soundfont=soundfont, seconds=seconds, comment=comment)
-    if transcription: write_tracks(transcription, beside(".mid"), comment=comment)
+    if transcription: write_tracks(transcription, beside(".mid"), comment=comment, tempo=tempo)
     return [beside(".mid")]*bool(transcription) + written
 
 # %% ../../nbs/reference/files/transcription.ipynb #dc4e68f8
@@ -68,14 +69,18 @@ def write_tracks(
     path: str | Path, # ends in .mid
     *,
     comment: str = "", # kept in the file as a text event
+    tempo: str | float | None = None, # "estimate": tempo and bars as played; quarters a minute; None: 120
 ) -> None:
     "Write a MIDI file with a named track for each instrument; with pitch bends where the notes have `cents`."
     import mido
+    from instsep.music.beats import follow_tempo, retime
     from instsep.tunings import write_bent_midi
+    ruler = dict(quarters_per_minute=120 if tempo is None else 1200)  # a fine one, if another one replaces it
     with atomic_path(path) as temporary:
-        if transcription.cents is None: write_midi(transcription, temporary, track_names=transcription.names)
-        else: write_bent_midi(transcription, temporary)
+        if transcription.cents is None: write_midi(transcription, temporary, track_names=transcription.names, **ruler)
+        else: write_bent_midi(transcription, temporary, **ruler)
         midi = mido.MidiFile(temporary)
+        if tempo is not None: retime(midi, follow_tempo(transcription, None if tempo == "estimate" else float(tempo)))
         if comment: midi.tracks[0].insert(0, mido.MetaMessage("text", text=comment))
         midi.save(temporary)
 
@@ -210,6 +215,7 @@ def transcribe_file(
     table: bool = False, # also a table of the notes
     plot: bool = False, # also a piano roll
     pitch_bend: bool = False, # keep how far each note sounds from its key: in the MIDI file, the stems and the table
+    tempo: str | float | None = None, # of the MIDI file: "estimate", or quarters a minute; None: 120
     overwrite: bool = False, # whatever is there already
     progress: bool = False, # show a bar
 ) -> Transcribed:
@@ -221,6 +227,7 @@ def transcribe_file(
     with AudioReader(path, mono=True): pass  # says what is wrong with it
     settings = dict(instruments=instruments, overlap=overlap, stems=stems, soundfont=soundfont, table=table, plot=plot)
     if pitch_bend: settings["pitch_bend"] = True
+    if tempo is not None: settings["tempo"] = tempo
     comment = f"instsep recording={_recording_id(path)} transcribed settings={_settings_id(transcriber, settings)}"
     suffixes = [".mid", *[".csv"]*table, *[".png"]*plot]
     places, folder = [Path(output)/f"{track}{suffix}" for suffix in suffixes], Path(output)/track
@@ -242,7 +249,7 @@ def transcribe_file(
     try:
         written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont,
                                       table=table,
-                                      plot=plot, comment=comment)
+                                      plot=plot, comment=comment, tempo=tempo)
         outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *folder.glob("*.wav")]
         # of an earlier run, when other notes were found or other options given
         for place in set(outdated) - set(written):
@@ -313,12 +320,18 @@ def check_options(
     stems: bool = False, # whether notes shall be played
     soundfont: str | Path | None = None, # on what
     plot: bool = False, # whether they shall be drawn
+    tempo: str | float | None = None, # as transcribe_file takes it
 ) -> None:
     """Say before the work begins what would fail after it: an instrument that is not known, a soundfont that is not
     there."""
     from instsep.music.notes import instrument_programs
     for name in instruments or (): instrument_programs(name)
     if not 0 <= overlap <= 0.5: raise InstsepError(f"overlap {overlap:g} is not between 0 and 0.5")
+    if tempo is not None and tempo != "estimate":
+        try: known = 20 <= float(tempo) <= 400
+        except ValueError: known = False
+        if not known:
+            raise InstsepError(f"--tempo {tempo}: is neither estimate nor a tempo from 20 to 400 quarters a minute")
     if soundfont and not stems: raise InstsepError("--soundfont: is what stems are played on; give --stems, too")
     if stems:
         from instsep.sound.soundfont import Synthesizer
