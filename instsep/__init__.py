@@ -10,8 +10,8 @@ NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", Band
                        NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
 
 
-def separate(path, model=None, device=None, *, instruments=None, refine=False, notes=None, align=False, mono=False,
-             downmix=False, overlap=0.2, progress=False):
+def separate(path, model=None, device=None, *, instruments=None, refine=False, notes=None, align=False,
+             unscored="residual", mono=False, downmix=False, overlap=0.2, progress=False):
     """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's
     own.
 
@@ -21,14 +21,14 @@ def separate(path, model=None, device=None, *, instruments=None, refine=False, n
     stereo) or `mono` is set. The stems and `residual` add up to the recording.
     `refine` learns the instruments at hand from the recording itself; `notes`, a MIDI file in the recording's own
     time, helps it, and gives instruments that have no stem one of their own. With `align` it is a score in a time of
-    its own.
+    its own. Notes that it lacks are in `residual`, or with `unscored="stems"` with who seems to play them.
     """
     from .inference.registry import DEFAULT_MODEL
     from .inference.windows import separate_recording
     from .separator import Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
-    return separate_recording(separator.given_instruments(instruments).refining(refine, notes, align), path,
-                              mono=mono, downmix=downmix, overlap=overlap, progress=progress)
+    return separate_recording(separator.given_instruments(instruments).refining(refine, notes, align, unscored),
+                              path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, pitch_bend=False, progress=False):

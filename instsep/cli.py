@@ -150,6 +150,8 @@ def _separate(
                         help="The notes as they are played in the recording, a track for each instrument; implies "
                              "--refine."),
     align: bool = Option(False, "--align", help="The --notes are a score: find where the recording plays them first."),
+    unscored: str = Option("residual", "--unscored", metavar="WHERE",
+                           help="Where notes go that the --notes lack: residual, or stems, to who seems to play them."),
     stems: str = Option(None, "--stems", metavar="NAMES", help="Write only these, separated by commas."),
     two_stems: str = Option(None, "--two-stems", metavar="NAME", help="Write this one, and all others as no_NAME."),
     filename: str = Option("{track}/{stem}.{ext}", "--filename", metavar="TEMPLATE",
@@ -180,7 +182,7 @@ def _separate(
     from instsep.sound.audio import regular_file
     separator = Separator.from_pretrained(model or DEFAULT_MODEL,
                                           device).given_instruments(_names(instruments))
-    separator = separator.refining(refine, notes, align)
+    separator = separator.refining(refine, notes, align, unscored)
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty())

@@ -186,6 +186,7 @@ class Separator(nn.Module):
     refine: bool = False           # are masks refined on the recording itself? see `refining`
     score: dict | None = None      # instrument -> notes (n, 4), where they are given; see `refining`
     align: bool = False            # are those a score, to be aligned with each recording? see `refining`
+    unscored: str = "residual"     # where notes go that are played and not given: "residual" or "stems"
 
     def __init__(self, config: SeparatorConfig):
         super().__init__()
@@ -215,6 +216,7 @@ class Separator(nn.Module):
             masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
         log_attenuation = self.log_attenuation(masks, magnitude, merged_into)  # (batch,)
+        if getattr(refiner, "lacking", False): log_attenuation = None          # what the score lacks stays there
         if log_attenuation is not None: masks = attenuate_residual(masks, relative, log_attenuation, merged_into)
         return masks if refiner is None else refiner(masks, magnitude, conditioning[0], first)
 
@@ -269,10 +271,11 @@ class Separator(nn.Module):
         refine: bool = False,   # learn the instruments at hand from this recording; see `refining`
         notes=None,             # a MIDI file or `Note`s, in the recording's own time; see `refining`
         align: bool = False,    # they are a score, in a time of its own
+        unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
-        separator = self.given_instruments(instruments).refining(refine, notes, align)
+        separator = self.given_instruments(instruments).refining(refine, notes, align, unscored)
         return separate_waveform(separator, waveform, sample_rate, overlap=overlap, progress=progress)
 
     def given_instruments(
@@ -300,9 +303,12 @@ class Separator(nn.Module):
         refine: bool = True,
         notes=None,             # path of a MIDI file, or `Note`s, in the recording's own time; they imply `refine`
         align: bool = False,    # they are a score, in a time of its own, which is warped onto each recording's
+        unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
     ) -> "Separator":           # with the same network
         "A separator that learns the instruments at hand from each recording. Given the notes, all of them get stems."
         if align and notes is None: raise InstsepError("align: needs the notes (notes), which are to be aligned")
+        if unscored not in ("residual", "stems"):
+            raise InstsepError(f"unscored {unscored!r}: what the score lacks goes to residual or stems")
         if not refine and notes is None: return self
         if not hasattr(self.network, "refiner"):
             raise InstsepError("refine: this model has no transcriber inside; take trio-informed")
@@ -312,6 +318,7 @@ class Separator(nn.Module):
             if self.active is not None:
                 raise InstsepError("instruments and notes: the notes tell the instruments; give one or the other")
             other.score, other.align = self.network.parts_of(notes, self.config.instruments), align
+            other.unscored = unscored
             other.active = [k for k, name in enumerate(self.config.instruments) if name in other.score]
             other.out_of_set = any(name not in self.config.instruments for name in other.score)
         return other
@@ -337,6 +344,7 @@ class Separator(nn.Module):
         nn.Module.__init__(other)
         other.config, other.network, other.active, other.out_of_set = config, self.network, self.active, self.out_of_set
         other.refine, other.score, other.align = self.refine, self.score, self.align
+        other.unscored = self.unscored
         return other
 
     def at(self, sample_rate: int) -> "Separator":

@@ -23,8 +23,8 @@ from .separator import local_rms
 from .sound.spectral import istft, stft
 
 # %% auto #0
-__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'doubling', 'Refiner',
-           'parts_of', 'note_evidence', 'aligned_parts']
+__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'doubling',
+           'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -200,6 +200,25 @@ def doubling(
         shared[k] = torch.minimum(notes[k], near).sum()
     return shared / notes.sum((1, 2)).clamp_min(1e-9)
 
+# %% ../nbs/09_together.ipynb #a1190111
+def unscored_notes(
+    posteriors: torch.Tensor,   # (heads, rows, pitches, frames), what the transcriber detects
+    given: torch.Tensor,        # (heads, instruments, pitches, frames), as from `note_targets`
+    *,
+    sure: float = 0.5,          # how likely a note must be
+    early: int = 13,            # frames that a given note may come later than it is played
+) -> torch.Tensor:              # as `posteriors`, 0 but for notes that the score lacks
+    "What is played and is in nobody's score."
+    held = given[:2].amax((0, 1))[None, None, None]                             # (1, 1, 1, pitches, frames)
+    sounds = note_gates(held[0].expand(2, 1, -1, -1), torch.tensor([0.95], device=held.device))[0] > 0.05
+    soon = nn.functional.max_pool1d(held[0, 0, 0], 2 * early + 1, 1, early) > 0
+    near = sounds | soon                                                        # (pitches, frames)
+    for interval in (12, 19, 24, 28):                                           # partials of a given note, and below it
+        near = near | nn.functional.pad((sounds | soon)[:-interval], (0, 0, interval, 0)) | nn.functional.pad(
+            (sounds | soon)[interval:], (0, 0, 0, interval))
+    likely = posteriors[:2].amax((0, 1)) >= sure                                # (pitches, frames)
+    return posteriors * (likely & ~near)
+
 # %% ../nbs/09_together.ipynb #5ef10011
 class Refiner:
     "Masks of one recording, refined with templates of the notes that are heard in it, window by window."
@@ -218,6 +237,7 @@ class Refiner:
             extra = [name for name in separator.score if name not in names]
             none = np.zeros((0, 4))
             self.parts = [separator.score.get(name, none) for name in names] + [separator.score[name] for name in extra]
+        self.unscored, self.lacking = separator.unscored, False     # lacking: does the score lack notes of this window?
         # extra: instruments that have no stem in the network
         self.known, self.extra = len(names), len(extra)
         self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"]
@@ -240,7 +260,12 @@ class Refiner:
         given = self._given(first, logits.shape[-1]).to(logits.device)
         own, extra = given[:, :self.known], given[:, self.known:]
         other = extra.amax(1, keepdim=True) if self.extra else torch.zeros_like(own[:, :1])
-        return torch.cat([own, other], 1).clamp(0.01, 0.99).logit()[None].to(logits.dtype)
+        rows, heard = torch.cat([own, other], 1), logits[0].float().sigmoid()
+        lacking = unscored_notes(heard, given)                                  # as `heard`, 0 where the score has notes
+        self.lacking = bool(lacking.any()) and self.unscored == "residual"
+        if self.unscored == "residual": rows[:, -1] = torch.maximum(rows[:, -1], lacking.amax(1))
+        else: rows = torch.maximum(rows, lacking)
+        return rows.clamp(0.01, 0.99).logit()[None].to(logits.dtype)
 
     @torch.no_grad()
     def __call__(

@@ -86,7 +86,7 @@ def _settings_id(separator, **settings) -> str:
     "What tells one way to make stems from another: the weights, and the options."
     if separator.active is not None: settings["active"] = [*separator.active, separator.out_of_set]
     if separator.refine: settings["refine"] = {name: notes.tolist() for name, notes in (separator.score or {}).items()}
-    if separator.align: settings["align"] = True
+    if separator.score is not None: settings["score"] = [separator.align, separator.unscored]
     digest = hashlib.blake2b(json.dumps([asdict(separator.config), settings], sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(separator.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
