@@ -5,12 +5,16 @@
 
 Sets: the recordings (R01 to R06 assembled from single notes, R08 and R09 of real players), validation pieces through
 a soundfont that training heard and one that it did not, and through recorded notes that it did not hear, played so
-that no two notes of a pitch are alike (`lively`). What the separator outputs for each item is kept in --cache, so
-that refining in another way costs little: `--set NAME=VALUE` changes a constant of `Refiner`, --label names the row.
-Results go to benchmarks/results/refinement.json and .md; rows of other labels and sets in it stay.
+that no two notes of a pitch are alike (`lively`). What the separator outputs for each item is kept in --cache, a
+folder for each state of its weights, so that refining in another way costs little: `--set NAME=VALUE` changes a
+constant of `Refiner`, --label names the row. Results go to benchmarks/results/refinement.json and .md; rows of other
+labels and sets in it stay. A run that was stopped goes on where it was: items whose row there was made with these
+weights and this code are left out.
 """
 import argparse
 import csv
+import hashlib
+import inspect
 import json
 import time
 from pathlib import Path
@@ -18,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from instsep import together
 from instsep.inference.windows import _crossfaded, _windows
 from instsep.metrics import format_table
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, soundfont_player
@@ -217,47 +222,57 @@ def main():
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--count", type=int, default=16, help="items of each rendered set")
     parser.add_argument("--cache", default="data/refinement", help="folder of the separator's outputs")
+    parser.add_argument("--model", default="trio-informed", help="name or folder")
     parser.add_argument("--only", default=None, help="sets, separated by commas")
     parser.add_argument("--given", action="store_true", help="also with the true notes given")
     parser.add_argument("--label", default="refined", help="of the row")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a constant of Refiner")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    Path(args.cache).mkdir(parents=True, exist_ok=True)
     for change in args.set:
         name, value = change.split("=")
         setattr(Refiner, name, type(getattr(Refiner, name))(float(value)))
-    separator = Separator.from_pretrained("trio-informed")
-    learner = separator.refining()
+    separator = Separator.from_pretrained(args.model)
+    learner, weights, code = separator.refining(), weights_id(separator), code_id(args)
+    cache = Path(args.cache) / weights
+    cache.mkdir(parents=True, exist_ok=True)
     file = RESULTS / "refinement.json"
     for label, items in sets(args):
         if args.only and label not in args.only.split(","): continue
         for name, kind, stems, notes in items():
+            about = json.loads(file.read_text()) if file.is_file() else dict(rows=[])  # what was tried stays, too
+            whole = len(notes) == len([k for k, v in stems.items() if v.any()])        # are all notes known?
+            wanted = {args.label, *(["notes given"] if args.given and whole else [])}
+            made = {r["row"] for r in about["rows"] if (r["set"], r["item"], r.get("made")) == (label, name,
+                                                                                               f"{weights} {code}")}
+            if wanted <= made: continue
             mixture = sum(stems.values())
             spec = separator.spectrogram(torch.from_numpy(mixture)[None, None])
-            seconds, kept = len(mixture) / RATE, Path(args.cache) / f"{label}_{name}.pt".replace(" ", "-")
+            seconds, kept = len(mixture) / RATE, cache / f"{label}_{name}.pt".replace(" ", "-")
             row = lambda what, found, cost: [dict(set=label, item=name, kind=kind, stem=stem, row=what,
-                                                  gain=round(gain, 3), cost=round(cost, 4))
+                                                  gain=round(gain, 3), cost=round(cost, 4), made=f"{weights} {code}")
                                              for stem, gain in found.items()]
             begun = time.process_time()
-            if kept.is_file(): seen, before = torch.load(kept, weights_only=True)
-            else:
+            seen, before, *fixed = torch.load(kept, weights_only=True) if kept.is_file() else (None, 0)
+            if seen is None:
                 seen = [(first, masks.half(), logits.half()) for first, masks, logits in windows(separator, spec)]
                 before = (time.process_time() - begun) / seconds
-                torch.save((seen, before), kept)
-            rows = row("separator", score(separator.stems, refined(separator, spec, seen), spec, stems, mixture,
-                                          separator.config), before)
+            if not fixed:
+                inside = np.stack([stems.get(k, np.zeros_like(mixture)) for k in NAMES]
+                                  + [sum((v for k, v in stems.items() if k not in NAMES), np.zeros_like(mixture))])
+                best = oracle(mixture, inside, n_fft=4096, hop=1024).numpy()
+                fixed = [dict(score(separator.stems, refined(separator, spec, seen), spec, stems, mixture,
+                                    separator.config)),
+                         {k: si_sdr(best[i].astype(float), stems[k].astype(float))
+                          - si_sdr(mixture.astype(float), stems[k].astype(float))
+                          for i, k in enumerate(NAMES) if k in stems and stems[k].any()}]
+                torch.save((seen, before, *fixed), kept)
+            rows = row("separator", fixed[0], before) + row("oracle", fixed[1], 0.0)
             begun = time.process_time()
             masks = refined(learner, spec, seen, learner.refiner())
-            rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config),
-                        (time.process_time() - begun) / seconds)
-            inside = np.stack([stems.get(k, np.zeros_like(mixture)) for k in NAMES]
-                              + [sum((v for k, v in stems.items() if k not in NAMES), np.zeros_like(mixture))])
-            best = oracle(mixture, inside, n_fft=4096, hop=1024).numpy()
-            rows += row("oracle", {k: si_sdr(best[i].astype(float), stems[k].astype(float))
-                                   - si_sdr(mixture.astype(float), stems[k].astype(float))
-                                   for i, k in enumerate(NAMES) if k in stems and stems[k].any()}, 0.0)
-            if args.given and len(notes) == len([k for k, v in stems.items() if v.any()]):
+            cost = (time.process_time() - begun) / seconds
+            rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config), cost)
+            if args.given and whole:
                 given = separator._with(separator.config)
                 given.refine, given.score = True, {k: notes[k] for k in (*NAMES, *(k for k in notes if k not in NAMES))
                                                    if k in notes}
@@ -269,10 +284,21 @@ def main():
                 rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config),
                             (time.process_time() - begun) / seconds)
             new = {(r["set"], r["item"], r["stem"], r["row"]) for r in rows}
-            about = json.loads(file.read_text()) if file.is_file() else dict(rows=[])  # what was tried stays, too
             about["rows"] = [r for r in about["rows"] if (r["set"], r["item"], r["stem"], r["row"]) not in new] + rows
             print(label, name, kind, {r["row"] + " " + r["stem"]: round(r["gain"], 1) for r in rows}, flush=True)
             write(about)
+
+
+def weights_id(separator):
+    digest = hashlib.blake2b(digest_size=4)
+    for name, value in sorted(separator.state_dict().items()): digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_id(args):
+    "Of the code that refines, and of the constants that were set."
+    code = "".join(inspect.getsource(part) for part in (together, Recorder, windows, refined))
+    return hashlib.blake2b((code + str(sorted(args.set))).encode(), digest_size=4).hexdigest()
 
 
 def group(row):

@@ -23,8 +23,8 @@ from .separator import local_rms
 from .sound.spectral import istft, stft
 
 # %% auto #0
-__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'doubling',
-           'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
+__all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'under_envelope',
+           'doubling', 'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -185,6 +185,21 @@ def factorise(
             templates[k] = torch.where(total > 1e-9, template / total.clamp_min(1e-9), templates[k])
     return templates, activations, heard
 
+# %% ../nbs/09_together.ipynb #a1190121
+def under_envelope(
+    templates: torch.Tensor,    # of one instrument (bins, notes), each column's sum is 1
+    heard: torch.Tensor,        # (notes,), how much of each was heard
+    combs: torch.Tensor,        # (bins, notes), from `harmonic_combs`
+    *,
+    width: int = 41,            # bins over which to smooth: 440 Hz
+) -> torch.Tensor:              # (bins, notes), each column's sum is 1
+    "What the templates would be if all pitches had the envelope that they have in common."
+    kernel = torch.hann_window(width, device=heard.device)[None, None]
+    smooth = lambda spectrum: nn.functional.conv1d(spectrum[None, None], kernel, padding=width // 2)[0, 0]
+    envelope = (smooth(templates @ heard) + 1e-6) / (smooth(combs @ heard) + 1e-6)  # (bins,)
+    shaped = combs * envelope[:, None]
+    return shaped / shaped.sum(0)
+
 # %% ../nbs/09_together.ipynb #5ef10031
 def doubling(
     notes: torch.Tensor,    # (instruments, pitches, frames), 0 where there is none
@@ -222,8 +237,10 @@ def unscored_notes(
 # %% ../nbs/09_together.ipynb #5ef10011
 class Refiner:
     "Masks of one recording, refined with templates of the notes that are heard in it, window by window."
-    THRESHOLD, POWER, ANCHOR, ROUNDS, TRUST = 0.15, 0.6, 0.1, 10, 0.6  # chosen on held-out mixtures
+    THRESHOLD, POWER, ANCHOR, ROUNDS = 0.15, 0.6, 0.1, 10               # chosen on held-out mixtures
+    ENVELOPE = 0.1                                                      # weight of `under_envelope`
     DOUBLED, UNSURE = 0.5, 0.06                                         # see `_anchor`
+    NETWORK, TRUST, SHARPNESS = 0.3, 0.6, 1.5                           # see `_joined`
     HIGHEST = 6900.0                                                    # Hz; above it masks stay as they are
     CLOSING = dict(monophonic=0.8, others=0.95)                         # how slowly a gate closes, a frame of 23 ms
 
@@ -291,25 +308,37 @@ class Refiner:
         begin = 0.2 * sound.sum(0).mean()
         gates = [(gate[key] + 1e-12) * begin for gate, key in zip(gates, keys)]  # each (notes, frames), nowhere shut
         if self.templates is None:
-            self.templates = harmonic_combs(bins, self.hertz).to(masks.device).repeat(len(keys), 1, 1)
+            self.combs = harmonic_combs(bins, self.hertz).to(masks.device)
+            self.templates = self.combs.repeat(len(keys), 1, 1)
             self.heard = torch.zeros_like(self.templates)
         known = [heard[:, key] for heard, key in zip(self.heard, keys)]
         start = [template[:, key] for template, key in zip(self.templates, keys)]
         if self.extra: self._add_extra(masks, sound, gates, start, known)
         if not any(len(key) for key in keys): return masks[None]
         stems = masks[:-1, :bins] ** self.POWER * sound                         # (instruments, bins, frames)
-        fit = lambda *begun, **weights: factorise(sound, stems, *begun, known=known, **weights)
+        fit = lambda *begun, known=known, **weights: factorise(sound, stems, *begun, known=known, **weights)
         templates, activations, _ = fit(start, gates, rounds=2 * self.ROUNDS, mixed=0.0, anchor=1.0)
+        pull = []                                                               # towards the common envelope
+        for template, played, key, before in zip(templates, activations, keys, known):
+            often = played.sum(1)                                               # (notes,)
+            pull.append(before + self.ENVELOPE * often.mean() * under_envelope(template, often, self.combs[:, key]))
         anchor = self._anchor(masks[:-1, :bins], sound, posteriors)
-        templates, activations, heard = fit(templates, activations, rounds=self.ROUNDS, anchor=anchor)
+        templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS, anchor=anchor)
+        stems = self._joined(masks[:-1, :bins], templates, activations) ** self.POWER * sound  # better ones
+        templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS // 2,
+                                            anchor=max(anchor, 0.3))
         for k, key in enumerate(keys):
             self.templates[k][:, key] = templates[k]
             self.heard[k][:, key] = (known[k] + heard[k]) / 2                   # half is forgotten
-        models = torch.stack([w @ h for w, h in zip(templates, activations)]) ** (1 / self.POWER) + 1e-5
-        share = models / models.sum(0)                                          # (instruments, bins, frames)
-        joined = masks[:-1, :bins].clamp_min(1e-6) ** (1 - self.TRUST) * share ** self.TRUST
-        masks[:-1, :bins] = joined / joined.sum(0).clamp_min(1e-9) * masks[:-1, :bins].sum(0)
+        masks[:-1, :bins] = self._joined(masks[:-1, :bins], templates, activations)
         return masks[None]
+
+    def _joined(self, masks: torch.Tensor, templates: list, activations: list) -> torch.Tensor:
+        "Masks (instruments, bins, frames) between the network's and the templates'; their sum stays."
+        models = torch.stack([w @ h for w, h in zip(templates, activations)]) ** (self.SHARPNESS / self.POWER) + 1e-5
+        share = models / models.sum(0)
+        joined = masks.clamp_min(1e-6) ** self.NETWORK * share ** self.TRUST
+        return joined / joined.sum(0).clamp_min(1e-9) * masks.sum(0)
 
     def _anchor(self, masks: torch.Tensor, sound: torch.Tensor, posteriors: torch.Tensor) -> float:
         """The anchor's weight: larger where notes are mostly doubled, largest where the network is sure of its
