@@ -39,6 +39,8 @@ HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar",
             "discord_martin_hd28/guitar_steel": "guitar",
             # folders of recorded notes that no training heard
             "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}
+SETS = "recordings", "lively held-out notes", "held-out soundfont", "seen soundfont"  # in this order in the tables
+ROWS = "separator", "refined", "notes given", "oracle"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -316,12 +318,13 @@ def write(about):
         return {"n": len(gains), "mean": float(np.mean(gains)), "median": float(np.median(gains)),
                 "lost more than 0.3": sum(x < -0.3 for x in lost),
                 "worst": float(min(lost)), "CPU s per s": f"{np.mean([r['cost'] for r in chosen]):.3f}"}
+    rows.sort(key=lambda r: (SETS.index(r["set"]), r["item"], (ROWS + (r["row"],)).index(r["row"])))
     for label in dict.fromkeys(map(group, rows)):
-        for what in dict.fromkeys(r["row"] for r in rows):
+        for what in dict.fromkeys((*ROWS, *(r["row"] for r in rows))):
             chosen = [r for r in rows if group(r) == label and r["row"] == what]
             if chosen: table.append({"set": label, "row": what, **line(chosen)})
     for kind in dict.fromkeys(r["kind"] for r in rows if r["set"] != "recordings"):
-        for what in dict.fromkeys(r["row"] for r in rows):
+        for what in dict.fromkeys((*ROWS, *(r["row"] for r in rows))):
             chosen = [r for r in rows if r["kind"] == kind and r["row"] == what and r["set"] != "recordings"]
             if chosen: kinds.append({"kind": kind, "row": what, **line(chosen)})
     text = ("# Refinement\n\n`python benchmarks/refinement.py --given`\n\nSI-SDR improvement over the mixture in dB, "

@@ -10,7 +10,7 @@ NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", Band
                        NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
 
 
-def separate(path, model=None, device=None, *, instruments=None, refine=False, notes=None, align=False,
+def separate(path, model=None, device=None, *, instruments=None, refine=None, notes=None, align=False,
              unscored="residual", mono=False, downmix=False, overlap=0.2, progress=False):
     """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's
     own.
@@ -19,9 +19,10 @@ def separate(path, model=None, device=None, *, instruments=None, refine=False, n
     loaded; `device` "cpu", "cuda", "mps" or None for the best there is; `instruments` names all that play, where
     that is known: who of them has no stem is in `residual`. More than two channels are refused unless `downmix` (to
     stereo) or `mono` is set. The stems and `residual` add up to the recording.
-    `refine` learns the instruments at hand from the recording itself; `notes`, a MIDI file in the recording's own
-    time, helps it, and gives instruments that have no stem one of their own. With `align` it is a score in a time of
-    its own. Notes that it lacks are in `residual`, or with `unscored="stems"` with who seems to play them.
+    `refine` learns the instruments at hand from the recording itself, None: if the model can; `notes`, a MIDI file in
+    the recording's own time, helps it, and gives instruments that have no stem one of their own. With `align` it is a
+    score in a time of its own. Notes that it lacks are in `residual`, or with `unscored="stems"` with who seems to play
+    them.
     """
     from .inference.registry import DEFAULT_MODEL
     from .inference.windows import separate_recording

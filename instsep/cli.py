@@ -143,9 +143,9 @@ def _separate(
     device: str = Option("auto", "-d", "--device", help="cpu, cuda, mps, or auto: the best there is."),
     instruments: str = Option(None, "--instruments", metavar="NAMES",
                               help="All who play, separated by commas; those that have no stem go to residual."),
-    refine: bool = Option(False, "--refine/--no-refine",
-                          help="Learn the instruments at hand from each recording: often better stems, a little "
-                               "slower."),
+    refine: bool = Option(None, "--refine/--no-refine",
+                          help="Learn the instruments at hand from each recording: better stems, done if the model "
+                               "can; without it is faster by a third."),
     notes: str = Option(None, "--notes", metavar="FILE.mid",
                         help="The notes as they are played in the recording, a track for each instrument; implies "
                              "--refine."),

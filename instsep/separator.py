@@ -176,7 +176,7 @@ def only_active(
 ) -> torch.Tensor:        # (batch, active instruments and residual, bins, frames)
     "Masks of the active instruments; what all others would get is residual."
     masks = masks[:, active].float()
-    return torch.cat([masks, 1 - masks.sum(1, keepdim=True)], 1)
+    return torch.cat([masks, (1 - masks.sum(1, keepdim=True)).clamp_min(0)], 1)
 
 
 class Separator(nn.Module):
@@ -268,7 +268,7 @@ class Separator(nn.Module):
         *,
         instruments=None,       # names of those that play; None: any may; see `given_instruments`
         overlap: float = 0.2,   # share of a window of 20 s that the next one shares
-        refine: bool = False,   # learn the instruments at hand from this recording; see `refining`
+        refine: bool | None = None,  # learn the instruments at hand from this recording? None: if the model can
         notes=None,             # a MIDI file or `Note`s, in the recording's own time; see `refining`
         align: bool = False,    # they are a score, in a time of its own
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
@@ -300,15 +300,16 @@ class Separator(nn.Module):
 
     def refining(
         self,
-        refine: bool = True,
+        refine: bool | None = True,  # None: if the model can
         notes=None,             # path of a MIDI file, or `Note`s, in the recording's own time; they imply `refine`
         align: bool = False,    # they are a score, in a time of its own, which is warped onto each recording's
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
     ) -> "Separator":           # with the same network
         "A separator that learns the instruments at hand from each recording. Given the notes, all of them get stems."
-        if align and notes is None: raise InstsepError("align: needs the notes (notes), which are to be aligned")
+        if align and notes is None: raise InstsepError("align: needs the notes that are to be aligned")
         if unscored not in ("residual", "stems"):
             raise InstsepError(f"unscored {unscored!r}: what the score lacks goes to residual or stems")
+        if refine is None: refine = hasattr(self.network, "refiner")
         if not refine and notes is None: return self
         if not hasattr(self.network, "refiner"):
             raise InstsepError("refine: this model has no transcriber inside; take trio-informed")

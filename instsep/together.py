@@ -254,7 +254,8 @@ class Refiner:
             extra = [name for name in separator.score if name not in names]
             none = np.zeros((0, 4))
             self.parts = [separator.score.get(name, none) for name in names] + [separator.score[name] for name in extra]
-        self.unscored, self.lacking = separator.unscored, False     # lacking: does the score lack notes of this window?
+        # lacking: does the score lack notes of this window?
+        self.unscored, self.lacking = separator.unscored, False
         # extra: instruments that have no stem in the network
         self.known, self.extra = len(names), len(extra)
         self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"]
@@ -278,13 +279,14 @@ class Refiner:
         own, extra = given[:, :self.known], given[:, self.known:]
         other = extra.amax(1, keepdim=True) if self.extra else torch.zeros_like(own[:, :1])
         rows, heard = torch.cat([own, other], 1), logits[0].float().sigmoid()
-        lacking = unscored_notes(heard, given)                                  # as `heard`, 0 where the score has notes
+        lacking = unscored_notes(heard, given)                                  # 0 where the score has notes
         self.lacking = bool(lacking.any()) and self.unscored == "residual"
         if self.unscored == "residual": rows[:, -1] = torch.maximum(rows[:, -1], lacking.amax(1))
         else: rows = torch.maximum(rows, lacking)
         return rows.clamp(0.01, 0.99).logit()[None].to(logits.dtype)
 
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)                                       # the same on every processor
     def __call__(
         self,
         masks: torch.Tensor,      # (1, stems, bins, frames), the last of them the residual's
@@ -295,7 +297,7 @@ class Refiner:
         "The masks of the next window."
         if len(masks) != 1: raise InstsepError(f"refine: one recording at a time, not {len(masks)}")
         bins, frames = min(magnitude.shape[1], int(self.HIGHEST / self.hertz)), magnitude.shape[2]
-        masks = masks[0].float()
+        masks = masks[0].float().clamp_min(0)                                   # 16 bits leave some a little below
         masks = torch.cat([masks[:-1], masks.new_zeros(self.extra, *masks.shape[1:]), masks[-1:]])
         posteriors = logits[0].float().sigmoid()[:, self.active]
         if self.extra:
