@@ -5,6 +5,7 @@
 # %% ../nbs/08_frames.ipynb #254da8a1
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from ._moved import forward
 from .core import TRIO, InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
 from .inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, release_offsets, velocities
-from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, load_model, save_model
+from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, find_model, load_model, save_model
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
 from .sound.spectral import stft
@@ -461,8 +462,12 @@ FrameModel.save_pretrained = _save_pretrained
 def is_frames(
     name: str | Path | None,  # as `from_pretrained` takes it
 ) -> bool:
-    "Whether a name stands for weights of a frame-wise transcriber that are on this machine."
-    for folder in (Path(name or DEFAULT_TRANSCRIBER), WEIGHTS / str(name or DEFAULT_TRANSCRIBER)):
+    "Whether a name stands for weights of a frame-wise transcriber."
+    name = str(name or DEFAULT_TRANSCRIBER)
+    folders = [Path(name), WEIGHTS / name]
+    if name.count("/") == 1 and not Path(name).exists():  # an id on the hub
+        with contextlib.suppress(InstsepError): folders.append(find_model(name))
+    for folder in folders:
         try: return json.loads((folder / "config.json").read_text()).get("kind") == "frames"
         except (OSError, ValueError, AttributeError): pass
     return False

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from ..core import InstsepError, atomic_path
 # %% auto #0
 __all__ = ['NETWORKS', 'NETWORK_NAMES', 'OPTION_NAMES', 'TENSOR_NAMES', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER',
            'network', 'current_config', 'current_tensors', 'find_network', 'save_model', 'list_models',
-           'list_transcribers', 'find_model', 'check_sizes', 'load_model']
+           'list_transcribers', 'find_model', 'check_sizes', 'load_model', 'model_card', 'push_to_hub']
 
 # %% ../../nbs/reference/inference/registry.ipynb #70aeabb8
 NETWORKS: dict[str, type] = {}
@@ -167,3 +169,69 @@ def load_model(
         raise InstsepError(f"model {name}: cannot be loaded from {folder.name} ({str(e)[:120]}); is it a {kind}'s "
                            "folder?") from e
     return module.eval()
+
+# %% ../../nbs/reference/inference/registry.ipynb #f209638c
+_HOME = "https://github.com/instsep/instsep"
+
+
+def _kind(config: dict) -> tuple[str, str, str]:  # what it is, how it is used on the command line, in Python
+    names = ", ".join(config.get("instruments") or ["any instrument"])
+    if "network" in config:
+        return (f"A separator: from a recording an audio file for each of {names}, and a residual.", "separate",
+                "from instsep.separator import Separator\nseparator = Separator.from_pretrained")
+    if config.get("kind") == "frames":
+        return (f"A transcriber: from a recording the notes of {names}.", "transcribe",
+                "from instsep.frames import FrameTranscriber\ntranscriber = FrameTranscriber.from_pretrained")
+    return (f"A transcriber that writes tokens: from a recording the notes of {names}.", "transcribe",
+            "from instsep.mt3 import load_mt3\nnetwork = load_mt3")
+
+# %% ../../nbs/reference/inference/registry.ipynb #4995e557
+def model_card(
+    config: dict,            # of a folder of weights
+    repo_id: str,            # owner/name, or a name
+) -> str:  # Markdown with a header in YAML
+    "A model card in the hub's format."
+    about, command, use = _kind(config)
+    card = config.get("card") or {}
+    task = "music-source-separation" if command == "separate" else "automatic-music-transcription"
+    header = {"license": str(card["licence"]).lower()} if "licence" in card else {}
+    header |= {"library_name": "instsep"} | ({"pipeline_tag": "audio-to-audio"} if command == "separate" else {})
+    lines = [f"{key}: {value}" for key, value in header.items()] + ["tags:", "- music", f"- {task}"]
+    lines += [f"- {name}" for name in config.get("instruments") or []]
+    def plain(value): return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    told = [f"- {key.replace('_', ' ')}: {plain(value)}" for key, value in card.items()]
+    limits = f"[MODEL_CARD.md]({_HOME}/blob/main/MODEL_CARD.md)"
+    parts = ["---\n" + "\n".join(lines) + "\n---", f"# {repo_id.split('/')[-1]}",
+             f"{about} Made with [instsep]({_HOME}).",
+             f"```bash\npip install instsep\ninstsep {command} song.mp3 -n {repo_id}\n```",
+             f"```python\n{use}(\"{repo_id}\")\n```",
+             *(["## Training", "\n".join(told)] if told else []),
+             f"Data, scores and limits of the models that come with instsep: {limits}."]
+    return "\n\n".join(parts) + "\n"
+
+# %% ../../nbs/reference/inference/registry.ipynb #c9de060c
+def push_to_hub(
+    model,                   # a folder, the name of one that comes with the package, or what has `save_pretrained`
+    repo_id: str,            # owner/name
+    *,
+    private: bool = False,   # seen by you alone
+    token: str | None = None,  # None: the one that `hf auth login` keeps
+) -> str:  # the repository's address
+    "Upload weights, their configuration and a model card. `InstsepError` where the hub does not take them."
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        if hasattr(model, "save_pretrained"): model.save_pretrained(folder)
+        else:
+            found = find_model(str(model))
+            for name in ("config.json", "model.safetensors"): shutil.copyfile(found / name, folder / name)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "README.md").write_text(model_card(config, repo_id), encoding="utf-8")
+        try:
+            from huggingface_hub import HfApi
+            hub = HfApi(token=token)
+            hub.create_repo(repo_id, private=private, exist_ok=True)
+            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Weights, configuration, model card")
+        except Exception as error:
+            raise InstsepError(f"{repo_id}: the hub does not take it ({type(error).__name__}); "
+                               "check the name, the connection, and that you are logged in") from error
+    return f"https://huggingface.co/{repo_id}"
