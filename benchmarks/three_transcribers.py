@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/three_transcribers.py --basic-pitch ../basic-pitch/bin/python
 
-basic-pitch needs an environment of its own (how to make it: transcription.py). The other two transcribers of the comparison
-come with the package, and the chapter runs them itself. Writes nbs/results/basic_pitch_notes.json: for each mixture its
-number, its kind, how many true notes it has, and the notes found, as onset s, offset s, pitch, velocity.
+basic-pitch needs an environment of its own (how to make it: transcription.py). The other two transcribers of the
+comparison come with the package, and the chapter runs them itself. Writes nbs/results/basic_pitch_notes.json: for each
+mixture its number, its kind, how many true notes it has, and the notes found, as onset s, offset s, pitch, velocity.
 """
 import argparse
 import json
@@ -70,7 +70,8 @@ def main():
             for index, (score, _) in items.items()]
     write_json(LOGS / "basic_pitch_notes.json", dict(
         command="OMP_NUM_THREADS=1 python benchmarks/three_transcribers.py --basic-pitch PYTHON", basic_pitch="0.4.0",
-        instsep=version("instsep"), processor=processor(), soundfont=Path(default_soundfont()).stem, rows=rows), indent=None)
+        instsep=version("instsep"), processor=processor(), soundfont=Path(default_soundfont()).stem, rows=rows),
+        indent=None)
 
 
 if __name__ == "__main__": main()

@@ -17,7 +17,7 @@ __all__ = ['FOUND', 'PAIRED', 'UNMATCHED', 'EXTRA', 'CLASSES', 'REGISTERS', 'LOU
            'Verdict', 'judge_notes', 'instrument_of', 'cut_off', 'polyphony', 'error_rows', 'count_errors',
            'error_rates', 'confusion', 'show_confusion', 'show_errors', 'show_errors_by_instrument', 'show_timeline',
            'show_shifts', 'note_roles', 'impressions', 'impression_table', 'calibration', 'calibration_error',
-           'intervals_above', 'TranscribedItem', 'explore']
+           'intervals_above', 'bootstrap', 'TranscribedItem', 'explore']
 
 # %% ../nbs/05_error_analysis.ipynb #f4f1e972
 FOUND = ("correct", "wrong offset")  # the note is there, by pitch, onset and instrument
@@ -285,7 +285,7 @@ def show_confusion(
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Greys", vmin=0, vmax=1.4)
     for (i, j), number in np.ndenumerate(matrix):
-        axes.text(j, i, number, ha="center", va="center", color="white" if share[i, j] > 0.9 else "black")
+        axes.text(j, i, number, ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
     axes.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names, title=title,
              xlabel="estimated as", ylabel="is")
     plt.setp(axes.get_xticklabels(), rotation=30, ha="right")
@@ -492,6 +492,7 @@ def calibration(
     return [dict(n=len(part), confidence=float(confidence[part].mean()), right=float(right[part].mean()))
             for part in np.array_split(order, bins) if len(part)]
 
+# %% ../nbs/05_error_analysis.ipynb #129c1caf
 def calibration_error(
     table: list[dict],  # of `calibration`
 ) -> float:  # 0 to 1
@@ -509,6 +510,21 @@ def intervals_above(
     "From every true note that sounds at a note's onset, how far up is the note? Negative: it lies below."
     return [note.pitch - true.pitch for note in notes for true in reference
             if true.onset - slack <= note.onset < true.offset and not (note.is_drum or true.is_drum)]
+
+# %% ../nbs/05_error_analysis.ipynb #b6868c1a
+def bootstrap(
+    items: Sequence,  # one entry for each mixture: a number, a row, a list of rows
+    statistic: Callable[[list], float],  # of a list of such entries
+    *,
+    trials: int = 1000,  # how often mixtures are drawn
+    level: float = 0.95,  # how much of what was drawn lies inside the interval
+    seed: int = 0,
+) -> tuple[float, float, float]:  # the statistic of all items; the interval's ends
+    "Percentile bootstrap over mixtures (Efron 1979): notes of one mixture are alike, so mixtures are drawn, not notes."
+    items, random = list(items), np.random.default_rng(seed)
+    drawn = [statistic([items[k] for k in random.integers(len(items), size=len(items))]) for _ in range(trials)]
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(statistic(items)), float(low), float(high)
 
 # %% ../nbs/05_error_analysis.ipynb #e1217b06
 @dataclass

@@ -7,7 +7,7 @@ __all__ = ['SAMPLE_RATE', 'HOP', 'WINDOW', 'NUM_MELS', 'LOWEST_HZ', 'HIGHEST_HZ'
            'FRONT_ENDS', 'KUNATO_NAMES', 'KUNATO_COPIES', 'REPEAT_SECONDS', 'mel_matrix', 'magnitudes', 'log_mel',
            'segment_features', 'FrontEnd', 'MT3Config', 'fixed_positions', 'positions_at', 'Attention', 'FeedForward',
            'EncoderLayer', 'DecoderLayer', 'MT3', 'KeyValueCache', 'IncrementalDecoder', 'generate', 'load_mt3',
-           'InstrumentMask', 'GrammarMask', 'EvidenceMask', 'Transcriber']
+           'InstrumentMask', 'GrammarMask', 'EvidenceMask', 'Transcriber', 'attention_maps']
 
 # %% ../nbs/04_mt3.ipynb #f74c806a
 import json
@@ -54,6 +54,7 @@ def mel_matrix(
     triangles = np.maximum(0, np.minimum((bins - low)/(centre - low), (high - bins)/(high - centre)))
     return torch.tensor(np.pad(triangles, [(1, 0), (0, 0)]), dtype=torch.float32, device=device)
 
+# %% ../nbs/04_mt3.ipynb #7be59e23
 def magnitudes(
     waveform: torch.Tensor, # float32 (..., samples) at 16 kHz
 ) -> torch.Tensor: # float32 (..., ceil(samples/128) frames, 1025 bins)
@@ -63,6 +64,7 @@ def magnitudes(
     windows = padded.unfold(-1, WINDOW, HOP)*torch.hann_window(WINDOW, device=waveform.device)  # (..., frames, 2048)
     return torch.fft.rfft(windows).abs()
 
+# %% ../nbs/04_mt3.ipynb #ac9a28e7
 def log_mel(
     waveform: torch.Tensor, # float32 (..., samples) at 16 kHz
     num_mels: int = NUM_MELS, # bands
@@ -186,6 +188,7 @@ def fixed_positions(
     made for some hundred frames, from two radians down to 1/50: neighbours differ more."""
     return positions_at(torch.arange(length), d_model, table)
 
+# %% ../nbs/04_mt3.ipynb #bc99abc6
 def positions_at(
     places: torch.Tensor, # (n,), in steps; they need not be whole
     d_model: int, # width of the network
@@ -263,6 +266,7 @@ class EncoderLayer(nn.Module):
         x = x + self.dropout(self.attention(normed, *self.attention.keys_values(normed)))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
+# %% ../nbs/04_mt3.ipynb #5d7f1108
 class DecoderLayer(nn.Module):
     "Attention to the tokens so far, attention to the encoder's output, then a feed-forward layer."
     def __init__(self, config: MT3Config):
@@ -901,3 +905,21 @@ def _named(decoder: NoteDecoder, instruments: list | None) -> Transcription:
              for note in decoder.notes]
     names = {(program, False): str(name) for name, program in owner.values() if not str(name).isdigit()}
     return Transcription(notes, decoder.confidence, decoder.counts, names)
+
+# %% ../nbs/04_mt3.ipynb #72dcf98c
+def attention_maps(
+    network: MT3, # in evaluation mode
+    inputs: torch.Tensor, # features (batch, frames, features of a frame)
+    ids: torch.Tensor, # tokens (batch, length), PAD first
+) -> tuple[torch.Tensor, torch.Tensor]: # weights (layers, batch, heads, length, frames); logits (batch, length, words)
+    "Where the decoder looks at each place, by its cross-attention, and what it outputs there."
+    maps = []
+    def keep(attention, given, _):
+        queries, keys = attention.split(attention.q(given[0])), given[1]
+        maps.append((queries @ keys.transpose(-1, -2)).softmax(-1))
+    hooks = [layer.cross_attention.register_forward_hook(keep) for layer in network.decoder]
+    try:
+        with torch.no_grad(): logits = network(inputs=inputs, decoder_input_ids=ids).logits
+    finally:
+        for hook in hooks: hook.remove()
+    return torch.stack(maps), logits
