@@ -587,6 +587,9 @@ def _transcribe(
     tempo: str = Option(None, "--tempo", metavar="estimate|BPM",
                         help="Tempo and bars of the MIDI file: found in the recording, or a tempo that is known, in "
                              "quarters a minute; else 120, whatever is played."),
+    pedal: bool = Option(True, "--pedal/--no-pedal",
+                         help="Write a piano's sustain pedal, where the ends of its notes tell it; not with "
+                              "--pitch-bend."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite",
                              help="Make again what is there already, and write over files of the same name."),
@@ -609,7 +612,7 @@ def _transcribe(
                 if report: _check_page(output, names[path], "notes", overwrite)
                 with regular_file(path) as file:
                     done = transcribe_file(transcriber, file, output, track=names[path], table=csv, overwrite=overwrite,
-                                           progress=sys.stderr.isatty(), pitch_bend=pitch_bend, **options)
+                                           progress=sys.stderr.isatty(), pitch_bend=pitch_bend, pedal=pedal, **options)
                     typer.echo(f"{path}: {_transcribed_text(done)}")
                     if done.tuning is not None and not done.tuning.fits:
                         typer.echo(f"{path}: {done.tuning}; " + ("kept as pitch bends" if pitch_bend

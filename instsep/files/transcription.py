@@ -42,6 +42,7 @@ def write_transcription(
     plot: bool = False, # also `output/track.png`
     comment: str = "", # written into the MIDI file, the stems and the picture
     tempo: str | float | None = None, # of the MIDI file: "estimate", or quarters a minute; None: 120
+    pedal: bool = True, # the sustain pedal of a piano, into the MIDI file
 ) -> list[Path]: # what was written
     """Write a recording's notes, the MIDI file last; where no note was found there is neither that nor stems nor a
     picture."""
@@ -55,7 +56,7 @@ def write_transcription(
         written.append(beside(".png"))
     if stems and transcription:
         written += write_stems(transcription, place, soundfont=soundfont, seconds=seconds, comment=comment)
-    if transcription: write_tracks(transcription, beside(".mid"), comment=comment, tempo=tempo)
+    if transcription: write_tracks(transcription, beside(".mid"), comment=comment, tempo=tempo, pedal=pedal)
     return [beside(".mid")]*bool(transcription) + written
 
 # %% ../../nbs/reference/files/transcription.ipynb #dc4e68f8
@@ -70,16 +71,20 @@ def write_tracks(
     *,
     comment: str = "", # kept in the file as a text event
     tempo: str | float | None = None, # "estimate": tempo and bars as played; quarters a minute; None: 120
+    pedal: bool = True, # also the sustain pedal of a piano; the notes are as long with it as without it
 ) -> None:
     "Write a MIDI file with a named track for each instrument; with pitch bends where the notes have `cents`."
     import mido
     from instsep.music.beats import follow_tempo, retime
+    from instsep.music.pedal import write_pedal
     from instsep.tunings import write_bent_midi
     ruler = dict(quarters_per_minute=120 if tempo is None else 1200)  # a fine one, if another one replaces it
     with atomic_path(path) as temporary:
         if transcription.cents is None: write_midi(transcription, temporary, track_names=transcription.names, **ruler)
         else: write_bent_midi(transcription, temporary, **ruler)
         midi = mido.MidiFile(temporary)
+        # bent notes of a key can be on several channels, where a pedal would lengthen them
+        if pedal and transcription.cents is None: write_pedal(midi, transcription)
         if tempo is not None: retime(midi, follow_tempo(transcription, None if tempo == "estimate" else float(tempo)))
         if comment: midi.tracks[0].insert(0, mido.MetaMessage("text", text=comment))
         midi.save(temporary)
@@ -216,6 +221,7 @@ def transcribe_file(
     plot: bool = False, # also a piano roll
     pitch_bend: bool = False, # keep how far each note sounds from its key: in the MIDI file, the stems and the table
     tempo: str | float | None = None, # of the MIDI file: "estimate", or quarters a minute; None: 120
+    pedal: bool = True, # the sustain pedal of a piano, into the MIDI file
     overwrite: bool = False, # whatever is there already
     progress: bool = False, # show a bar
 ) -> Transcribed:
@@ -228,6 +234,7 @@ def transcribe_file(
     settings = dict(instruments=instruments, overlap=overlap, stems=stems, soundfont=soundfont, table=table, plot=plot)
     if pitch_bend: settings["pitch_bend"] = True
     if tempo is not None: settings["tempo"] = tempo
+    if not pedal: settings["pedal"] = False
     comment = f"instsep recording={_recording_id(path)} transcribed settings={_settings_id(transcriber, settings)}"
     suffixes = [".mid", *[".csv"]*table, *[".png"]*plot]
     places, folder = [Path(output)/f"{track}{suffix}" for suffix in suffixes], Path(output)/track
@@ -249,7 +256,7 @@ def transcribe_file(
     try:
         written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont,
                                       table=table,
-                                      plot=plot, comment=comment, tempo=tempo)
+                                      plot=plot, comment=comment, tempo=tempo, pedal=pedal)
         outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *folder.glob("*.wav")]
         # of an earlier run, when other notes were found or other options given
         for place in set(outdated) - set(written):

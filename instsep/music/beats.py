@@ -54,7 +54,7 @@ RATE = 100  # values of the curve in a second
 def note_weights(
     notes: Iterable['Note'],  # at least one
 ) -> tuple[np.ndarray, np.ndarray]:  # onsets in s, weights
-    "When each note begins, and how much it says about the beat."
+    "When each note begins, and how much it counts for the beat."
     onset, offset, pitch, velocity = np.array([(note.onset, note.offset, 60 if note.is_drum else note.pitch,
                                                 note.velocity) for note in notes], float).T
     length = np.sqrt(np.clip((offset - onset) / 0.6, 0.1, 4))

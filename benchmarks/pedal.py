@@ -1,0 +1,85 @@
+"""How much of a pianist's pedalling can be told from how long the notes sound.
+
+    OMP_NUM_THREADS=1 python benchmarks/pedal.py --performances ../shared/reference/performances
+
+For each performance (MIDI files with notes and control change 64, of a piano with sensors) the notes are read as long as
+they sound under the pedal, `find_pedal` says when it was down, and this is compared with control change 64, in steps of
+10 ms, all performances together. Then again with ends moved by a normal error (not those
+that the next stroke of a key makes). Writes benchmarks/results/pedal.json and .md.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from instsep.metrics import format_table
+from instsep.music.midi import _clock, _down, parse_midi
+from instsep.music.notes import Note, read_midi
+from instsep.music.pedal import find_pedal
+from common import RESULTS, arguments, write_results
+
+STEP = 0.01  # s
+PERFORMANCES = "../shared/reference/performances"
+
+
+def pedal_of(path: Path) -> np.ndarray:  # (times, 2): down, up again, in s
+    "When control change 64 says that the pedal is down."
+    midi = parse_midi(path.read_bytes())
+    clock = _clock(midi.division, [tempo for track in midi.tracks for tempo in track.tempos])
+    moves = sorted((tick, down) for track in midi.tracks for tick, _, down in track.pedals)
+    spans = _down(np.array(moves, np.int64).reshape(-1, 2)) if moves else np.zeros((0, 2), np.int64)
+    return clock(np.minimum(spans, max(track.last for track in midi.tracks)))
+
+
+def steps(spans, seconds: float) -> np.ndarray:  # bool
+    "Times as steps."
+    down = np.zeros(int(seconds / STEP) + 2, bool)
+    for start, stop in spans: down[round(start / STEP):round(stop / STEP)] = True
+    return down
+
+
+def moved_ends(notes: list[Note], deviation: float, random: np.random.Generator) -> list[Note]:
+    "Ends off by a normal error, but those that the next stroke of the same key makes."
+    strokes = {(note.pitch, note.onset) for note in notes}
+    errors = random.normal(0, deviation, len(notes)).tolist()
+    return [note if (note.pitch, note.offset) in strokes else
+            Note(note.onset, max(note.offset + error, note.onset + 0.03), note.pitch, note.velocity)
+            for note, error in zip(notes, errors)]
+
+
+def compare(label: str, performances: list, find) -> dict:
+    "Precision and recall of the time in which the pedal is down."
+    both = found = true = total = 0
+    for notes, pedal in performances:
+        seconds = max(note.offset for note in notes) + 1
+        ours, theirs = steps(find(notes), seconds), steps(pedal, seconds)
+        both, found, true, total = both + (ours & theirs).sum(), found + ours.sum(), true + theirs.sum(), total + len(ours)
+    return dict(ends=label, precision=both / found, recall=both / true, f1=2 * both / (found + true),
+                down=true / total)
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--performances", default=PERFORMANCES)
+    parser.add_argument("--out", default=str(RESULTS))
+    args = parser.parse_args()
+    paths = sorted(Path(args.performances).glob("*.mid"))
+    if not paths: raise SystemExit(f"{args.performances}: no performances there")
+    performances = [(read_midi(path), pedal_of(path)) for path in paths]
+    random, rows = np.random.default_rng(0), []
+    for label, deviation in (("exact", 0.0), ("10 ms off", 0.01), ("30 ms off", 0.03)):
+        rows.append(compare(label, performances, lambda notes: find_pedal(moved_ends(notes, deviation, random))))
+    rows.append(compare("always down", performances, lambda notes: [(0.0, max(note.offset for note in notes))]))
+    for piece in dict.fromkeys(path.stem.rsplit("_p", 1)[0] for path in paths):
+        mine = [one for path, one in zip(paths, performances) if path.stem.startswith(piece)]
+        rows.append(compare(piece, mine, find_pedal))
+    rows = [{key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
+            for row in rows]
+    text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time in which "
+            "the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; with exact "
+            "ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is always down; "
+            "and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
+            + format_table(rows, digits=2) + "\n")
+    write_results(Path(args.out) / "pedal", text, dict(rows=rows))
+
+
+if __name__ == "__main__": main()
