@@ -24,7 +24,7 @@ __all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_L
            'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation', 'attenuate_residual',
            'SeparatorConfig', 'channel_rms', 'only_active', 'Separator']
 
-# %% ../nbs/03_separator.ipynb #ebae7379
+# %% ../nbs/03_separator.ipynb #7c53623c
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
 
 
@@ -33,7 +33,7 @@ def _convolve(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
     middle = [nn.GroupNorm(4, outputs)] if norm else []
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), *middle, nn.ReLU())
 
-
+# %% ../nbs/03_separator.ipynb #30a895ae
 class ConvUNet(nn.Module):
     "Convolutions and frequency max-pooling down to 8 bins, transposed convolutions with skip connections back up."
     def __init__(self, outputs: int, channels: tuple[int, ...] = CHANNELS, norm: bool = False):
@@ -55,7 +55,7 @@ class ConvUNet(nn.Module):
             x = join(torch.cat([rise(x), skips.pop()], 1))                      # bins double
         return self.last(x)                                                     # (batch, outputs, bins, frames)
 
-
+# %% ../nbs/03_separator.ipynb #ebae7379
 class PaperUNet(nn.Module):
     "The paper's network: the magnitudes of every stem straight from the magnitudes of the mixture."
     def __init__(self, stems: int, channels: tuple[int, ...] = CHANNELS):
@@ -91,13 +91,13 @@ class RepairedUNet(nn.Module):
         x = self.body(torch.log1p(100 * magnitude[:, :bins]))                   # (batch, stems, bins used, frames)
         return _extend(x.softmax(1), magnitude.shape[1])
 
-# %% ../nbs/03_separator.ipynb #71f137cf
+# %% ../nbs/03_separator.ipynb #bf9cfc22
 COMMON_RESIDUAL_SHARE = 0.3  # share of the energy from which on the residual stays as it is
 MAX_LOG_ATTENUATION = 5.0  # otherwise it is attenuated by a factor of exp(5) at most,
 ABSENT_LOG_ATTENUATION = 4.0  # and by exp(4) where it is known that no other instrument plays
 QUIET_BIN = 0.004            # in units of the local RMS, 48 dB below it: bins that are softer stay as they are
 
-
+# %% ../nbs/03_separator.ipynb #71f137cf
 def residual_log_attenuation(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames)
@@ -109,7 +109,7 @@ def residual_log_attenuation(
     share = (masks[:, -1] * energy).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-12)  # (batch,)
     return (-power * (share / COMMON_RESIDUAL_SHARE).clamp_min(1e-9).log()).clamp(0, MAX_LOG_ATTENUATION)
 
-
+# %% ../nbs/03_separator.ipynb #50fc0161
 def attenuate_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames), in units of its local RMS
@@ -127,7 +127,7 @@ def attenuate_residual(
         if gaining is not None: masks[item, gaining] += lost[item]
     return masks / masks.sum(1, keepdim=True).clamp_min(1e-9)
 
-# %% ../nbs/03_separator.ipynb #f2c382eb
+# %% ../nbs/03_separator.ipynb #8461edb0
 @dataclass
 class SeparatorConfig:
     "All that is needed to build a `Separator` but its weights."
@@ -151,7 +151,7 @@ class SeparatorConfig:
         return SeparatorConfig(**{**asdict(self), "sample_rate": sample_rate,
                                   "n_fft": int(self.n_fft / ratio), "hop": int(self.hop / ratio)})
 
-
+# %% ../nbs/03_separator.ipynb #e8bdf719
 def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list[int]:
     "Indices of the known names that stand for one of the General MIDI programs that this one stands for."
     from instsep.music.notes import instrument_programs
@@ -162,14 +162,14 @@ def _matching_instruments(instrument: str | int, known: tuple[str, ...]) -> list
     # drums have no programs
     return [k for k, kind in enumerate(kinds) if kind is not None and (wanted & kind or wanted == kind)]
 
-
+# %% ../nbs/03_separator.ipynb #a1da60df
 def channel_rms(
     spec: torch.Tensor,  # complex (batch, channels, bins, frames)
 ) -> torch.Tensor:       # (batch, bins, frames)
     "One magnitude for all channels: the root of their mean energy."
     return spec.abs().square().mean(1).sqrt()
 
-
+# %% ../nbs/03_separator.ipynb #3a84fe8d
 def only_active(
     masks: torch.Tensor,  # (batch, stems, bins, frames), the last of them the residual's
     active: list[int],    # indices of the instruments that play
@@ -178,7 +178,7 @@ def only_active(
     masks = masks[:, active].float()
     return torch.cat([masks, (1 - masks.sum(1, keepdim=True)).clamp_min(0)], 1)
 
-
+# %% ../nbs/03_separator.ipynb #f2c382eb
 class Separator(nn.Module):
     "Audio in, stems out: spectrogram, network, masks, and back. The stems and `residual` add up to the mixture."
     active: list[int] | None = None   # indices of the active instruments; None: any may play; see `given_instruments`
