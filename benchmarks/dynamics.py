@@ -255,7 +255,7 @@ def transcribed(transcriber, item, dynamics, adjust, repetitions):
             )
             for k in np.unique(who):
                 level[who == k] = adjust(level[who == k], own[who == k], notes[who == k, 2], notes[who == k, 0])
-        notes = transcriber._with_dynamics(notes, who, meter)
+        notes = transcriber.with_dynamics(notes, who, meter)
         if adjust:
             notes[:, 3] = velocities(level, who, config=dynamics)
     return [

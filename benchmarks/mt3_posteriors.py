@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from common import LOGS, RESULTS, arguments, write_json, write_text
-from instsep.files.transcription import posterior_features
+from instsep.files.posteriors import posterior_features
 from instsep.frames import FrameTranscriber
 from instsep.metrics import match_notes
 from instsep.mixtures import INSTRUMENTS, STRONG_AUGMENTATION, TRIO, Mixtures, balanced, bank_player, cut

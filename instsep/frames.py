@@ -256,10 +256,15 @@ class NotePicker:
         self.taken = len(self.found)
         return new[:, 0] % PITCHES + LOWEST_PITCH, new[:, 1]
 
+    def settle(self) -> None:
+        "Nothing more will come: what was waiting for the next frame waits no longer."
+        if self.tail.shape[-1]: self._append_peaks(self.tail, settled=2)
+        self.tail = self.tail[..., :0]
+
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Notes (n, 4): onset s, offset s, pitch, velocity; instrument (n,); confidence (n,)."
         if not self.frames: return np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)
-        if self.tail.shape[-1]: self._append_peaks(self.tail, settled=2)
+        self.settle()
         found = np.concatenate(self.found)
         found = found[np.lexsort((found[:, 1], found[:, 0]))]                   # by row and time
         found = found[with_repetitions(found[:, 0], found[:, 1], found[:, 2] >= self.config.onset,
@@ -391,7 +396,7 @@ class FrameTranscriber:
         **ignored,                                      # what other transcribers need
     ) -> Transcription:                                 # notes by onset, with confidence
         "Transcribe a recording of any length. `InstsepError` for instruments that the model does not know."
-        names, active = self.network.config.instruments, self._active_indices(instruments)
+        names, active = self.network.config.instruments, self.active_indices(instruments)
         from instsep.sound.audio import mono_blocks  # a training needs no sound files
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         c = self.network.config
@@ -406,13 +411,13 @@ class FrameTranscriber:
         notes, who, confidence = picker.finish()
         if self.dynamics:
             meter.measure(*picker.take_new(), settled=picker.frames, last=True)
-            notes = self._with_dynamics(notes, who, meter)
+            notes = self.with_dynamics(notes, who, meter)
         programs = [instrument_programs(name)[0] for name in names]
         return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)})
 
-    def _with_dynamics(
+    def with_dynamics(
         self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter,
     ) -> np.ndarray:  # (n, 4), by row and onset
         "The same notes with velocities and offsets as the recording has them."
@@ -429,7 +434,7 @@ class FrameTranscriber:
             offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy(), rate, release=release)
         return np.stack([onset, offset, pitch, velocity], 1)
 
-    def _active_indices(self, instruments: Iterable[str | int] | None) -> list[int] | None:
+    def active_indices(self, instruments: Iterable[str | int] | None) -> list[int] | None:
         "Indices of the model's instruments that the user's names stand for."
         names = self.network.config.instruments
         wanted = ([] if instruments is None else [instruments] if isinstance(instruments, (str, int))

@@ -674,32 +674,48 @@ class GrammarMask:
 # %% ../nbs/04_mt3.ipynb #7f3ef31c
 REPEAT_SECONDS = 0.08  # 12 times a second is the fastest that a key is struck
 
+def _onset_peaks(onsets: torch.Tensor, least: float) -> torch.Tensor: # (rows, frames, instruments, pitches); 0 to 1
+    "Onset posteriors, shared out among the instruments of a pitch as `frames` does it, where they peak; else 0."
+    square = onsets.square()
+    shared = (square*onsets.sum(2, keepdim=True)/square.sum(2, keepdim=True).clamp_min(1e-12)).clamp(max=1)
+    before, after = F.pad(shared, (0, 0, 0, 0, 1, 0))[:, :-1], F.pad(shared, (0, 0, 0, 0, 0, 1))[:, 1:]
+    return shared*((shared >= least) & (shared > before) & (shared >= after))
+
 class EvidenceMask(GrammarMask):
-    "The grammar, and no note that the posteriors all but rule out."
+    """The grammar, and the posteriors: a note begins only where its onset posterior peaks, once a peak, and no time
+    passes over a high peak whose note is not written."""
     def __init__(self,
         config: MT3Config, # of a network that reads posteriors
         features: torch.Tensor, # what it reads: (rows, frames, kinds*instruments*pitches)
         *,
-        onset: float = 0.1, # a note begins only where its onset posterior comes above it
-        offset: float = 0.5, # and ends only where its frame posterior falls below it, or where it begins again
-        tie: float = 0.8, # a frame posterior that stays above it at a segment's start has to be tied
-        reach: int = 2, # frames before and after a time in which posteriors are looked for
+        onset: float = 0.2, # a note may begin where its onset posterior has a peak at least so high
+        sure: float = 0.5, # and has to where the peak is so high; above 1: never
+        offset: float = 0.5, # it ends only where its frame posterior falls below it, or where it begins again
+        tied: float = 0.1, # a frame posterior below it at a segment's start cannot be tied
+        tie: float = 0.8, # one that stays above it has to be
+        reach: int = 2, # frames before and after a time in which frame posteriors are looked for
     ):
         codec, front = config.codec, config.frontend
         steps = range(math.ceil(front.segment_seconds*codec.steps_per_second) + 1)
         super().__init__(codec, last_step=steps[-1], restrike=True,
                          repeat_steps=round(REPEAT_SECONDS*codec.steps_per_second))
         posteriors = features.float().cpu().unflatten(-1, (3, len(config.instruments), PITCHES))
+        here = slice(front.context_frames, front.context_frames + front.segment_frames)
+        peaks = _onset_peaks(posteriors[:, :, 0], onset)[:, here]
+        self.peaks = [[] for _ in peaks]  # of each row: (step, instrument, pitch, height)
+        for row, frame, *who in peaks.nonzero().tolist():
+            step = min(round(frame/front.frame_rate*codec.steps_per_second), steps[-1])
+            self.peaks[row].append((step, *who, float(peaks[row, frame, who[0], who[1]])))
         centre = [round(step/codec.steps_per_second*front.frame_rate) + front.context_frames for step in steps]
         def near(found): return torch.stack([found[:, max(at - reach, 0):at + reach + 1].any(1) for at in centre], 1)
-        self.onsets = near(posteriors[:, :, 0] > onset)  # (rows, steps, instruments, pitches): what may begin
-        self.offsets = near(posteriors[:, :, 1] < offset) | self.onsets  # what may end
+        # (rows, steps, instruments, pitches): what may end
+        self.offsets = near((posteriors[:, :, 1] < offset) | (_onset_peaks(posteriors[:, :, 0], onset) > 0))
         start = slice(front.context_frames, front.context_frames + 3)
-        self.tied = (posteriors[:, start, 1] > onset).any(1)  # (rows, instruments, pitches): what may be tied
+        self.tied = (posteriors[:, start, 1] > tied).any(1)  # (rows, instruments, pitches): what may be tied
         around = slice(front.context_frames - 2, front.context_frames + 2)
-        self.ties = (posteriors[:, around, 1] > tie).all(1) & ~self.onsets[:, :3].any(1)  # what has to be
+        self.ties = (posteriors[:, around, 1] > tie).all(1) & ~(peaks[:, :3] > 0).any(1)  # what has to be
         self.first = {kind: first for kind, (first, _) in codec.ranges.items()}
-        self.codec, self.on, self.tie = codec, codec.id("velocity", 1), codec.id("tie")
+        self.codec, self.sure, self.steps = codec, sure, len(steps)
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor: # as for `GrammarMask`
         "Forbid what makes no sense or has no evidence. Where nothing is left, time goes on or the segment ends."
@@ -710,37 +726,53 @@ class EvidenceMask(GrammarMask):
         return masked.to(scores.device)
 
     def _rule_out_ties(self, masked: torch.Tensor, scores: torch.Tensor, grammar: Grammar, number: int) -> None:
-        possible = self.tied[number]  # (instruments, pitches)
+        possible, sounding = self.tied[number], self._sounding(grammar)  # (instruments, pitches)
         self._rule_out_pitches(masked, grammar, possible)
-        self._rule_out_programs(masked, possible.any(1).tolist())
-        tied = torch.zeros_like(possible)
-        for program, pitches in grammar.sounding.items():
-            for pitch in pitches: tied[self.codec.program_list.index(program), pitch - LOWEST_PITCH] = True
-        if (self.ties[number] & ~tied).any(): masked[self.tie] = -math.inf
-        if torch.isinf(masked).all(): masked[self.tie] = 0.0
+        self._rule_out_programs(masked, possible.any(1))
+        if (self.ties[number] & ~sounding).any(): masked[self.codec.id("tie")] = -math.inf
+        if torch.isinf(masked).all(): masked[self.codec.id("tie")] = 0.0
 
     def _rule_out_events(self, masked: torch.Tensor, scores: torch.Tensor, grammar: Grammar, number: int) -> None:
-        now = min(grammar.shift if grammar.last == "shift" else grammar.time, self.onsets.shape[1] - 1)
-        possible = self.onsets[number, now]  # (instruments, pitches)
-        begins = possible.any(1).tolist()
-        sounds = [bool(grammar.sounding.get(each)) for each in self.codec.program_list]
-        shifts = masked[self.first["shift"]:self.first["shift"] + self.onsets.shape[1]]
-        if not any(sounds): shifts[~self.onsets[number].any(-1).any(-1)] = -math.inf  # nothing can end, either
-        self._rule_out_programs(masked, [a or b for a, b in zip(begins, sounds)])
-        if grammar.program is not None and not begins[self._place(grammar)]: masked[self.on] = -math.inf
-        if grammar.velocity is not None:
-            self._rule_out_pitches(masked, grammar, possible if grammar.velocity else self.offsets[number, now])
-        if not torch.isinf(masked).all(): return
-        later = slice(self.first["shift"] + now + 1, self.first["shift"] + self.onsets.shape[1])
-        masked[later], masked[END] = scores[later], scores[END]
+        now, unwritten = grammar.shift if grammar.last == "shift" else grammar.time, self._unwritten(grammar, number)
+        due = [step for step, *_, height in unwritten if height >= self.sure]
+        latest = max(min(due) + 1, now) if due else self.steps  # no time passes over what is due
+        begins, sounding, offsets = torch.zeros_like(self.tied[number]), self._sounding(grammar), self.offsets[number]
+        shifts = (offsets & sounding).any(-1).any(-1)  # (steps,): when anything may happen
+        for step, instrument, pitch, height in unwritten:
+            shifts[max(step - 1, 0):step + 2] = True
+            if now < latest or not due or height >= self.sure:
+                begins[instrument, pitch] |= abs(step - now) <= 1 or height >= self.sure and step < now
+        ends = sounding & offsets[min(now, self.steps - 1)]
+        shifts[latest + 1:] = False
+        masked[self.first["shift"]:self.first["shift"] + self.steps][~shifts] = -math.inf
+        if due: masked[END] = -math.inf
+        self._rule_out_programs(masked, (begins | ends).any(1))
+        for velocity, possible in enumerate((ends, begins)):
+            if grammar.program is not None and not possible[self._place(grammar)].any():
+                masked[self.codec.id("velocity", velocity)] = -math.inf
+        if grammar.velocity is not None: self._rule_out_pitches(masked, grammar, begins if grammar.velocity else ends)
+        if torch.isinf(masked).all():
+            later = slice(self.first["shift"] + now + 1, self.first["shift"] + self.steps)
+            masked[later], masked[END] = scores[later], scores[END]
+
+    def _unwritten(self, grammar: Grammar, number: int) -> list[tuple[int, int, int, float]]:
+        "Peaks whose notes have not been written; one that could only be a repetition too fast for any key is none."
+        def last(instrument, pitch):
+            return grammar.onsets.get((self.codec.program_list[instrument], pitch + LOWEST_PITCH), -math.inf)
+        return [peak for peak in self.peaks[number] if last(*peak[1:3]) < peak[0] - grammar.repeat_steps]
+
+    def _sounding(self, grammar: Grammar) -> torch.Tensor: # bool (instruments, pitches)
+        sounding = torch.zeros_like(self.tied[0])
+        for program, pitches in grammar.sounding.items():
+            for pitch in pitches: sounding[self.codec.program_list.index(program), pitch - LOWEST_PITCH] = True
+        return sounding
 
     def _rule_out_pitches(self, masked: torch.Tensor, grammar: Grammar, possible: torch.Tensor) -> None:
         if grammar.program is None: return
         masked[self.first["pitch"]:self.first["pitch"] + PITCHES][~possible[self._place(grammar)]] = -math.inf
 
-    def _rule_out_programs(self, masked: torch.Tensor, possible: list[bool]) -> None:
-        for place, may in enumerate(possible):
-            if not may: masked[self.first["program"] + place] = -math.inf
+    def _rule_out_programs(self, masked: torch.Tensor, possible: torch.Tensor) -> None: # bool (instruments,)
+        masked[self.first["program"]:self.first["program"] + len(possible)][~possible] = -math.inf
 
     def _place(self, grammar: Grammar) -> int: return self.codec.program_list.index(grammar.program)
 

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'CENTS_COLUMNS', 'write_transcription', 'write_tracks', 'write_table', 'write_plot', 'write_stems',
-           'Transcribed', 'transcribe_file', 'load_transcriber', 'frame_posteriors', 'posterior_features',
-           'check_options']
+           'Transcribed', 'transcribe_file', 'load_transcriber', 'check_options']
 
 # %% ../../nbs/reference/files/transcription.ipynb #186472f6
 import csv
@@ -14,19 +13,17 @@ import importlib.util
 import json
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..core import InstsepError, atomic_path, pick_device
 from .separation import _check_length, _check_place, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
 if TYPE_CHECKING:
-    from instsep.mt3 import MT3Config, Transcriber
+    from instsep.mt3 import Transcriber
     from instsep.music.notes import Transcription
 
 # %% ../../nbs/reference/files/transcription.ipynb #67546587
@@ -285,39 +282,9 @@ def load_transcriber(
     shipped = WEIGHTS/str(name)
     network = load_mt3(shipped if (shipped/"config.json").is_file() else name, device=pick_device(device))
     if network.device.type == "cpu": network = network.float()  # shipped weights are stored in 16 bits
-    return Transcriber(network, features=frame_posteriors(network.config, device), batch_size=batch_size)
-
-def frame_posteriors(
-    config: "MT3Config", # of the network that will read them
-    device: str | None = None, # where the frame-wise model works
-) -> Callable | None: # blocks of mono samples (samples,) in, blocks of frames (frames, features) out; None for log-mel
-    """What makes the features of an MT3 that reads the posteriors of a frame-wise transcriber. `InstsepError` where
-    that one does not fit."""
-    if config.front_end == "logmel": return None
-    from instsep.frames import FrameTranscriber
-    transcriber, front = FrameTranscriber.from_pretrained(config.transcriber, device=device), config.frontend
-    model = transcriber.network.config
-    if (tuple(model.instruments), model.sample_rate, model.hop) != (config.instruments, front.sample_rate, front.hop):
-        raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop "
-                           f"of {model.hop} do not fit an MT3 for {', '.join(config.instruments)} at "
-                           f"{front.sample_rate} Hz with a hop of {front.hop}")
-    def features(blocks):
-        before = None
-        for found in transcriber.probabilities(blocks):  # (kinds, instruments, pitches, frames)
-            yield posterior_features(found[0], found[1], before)
-            before = found[1, ..., -1]
-    return features
-
-
-def posterior_features(
-    onset: np.ndarray,  # (instruments, pitches, frames)
-    frame: np.ndarray,  # the same shape
-    before: np.ndarray | None = None,  # (instruments, pitches): `frame` one frame earlier; None: as the first
-) -> np.ndarray:        # float32 (frames, 3*instruments*pitches)
-    "Onset and frame posteriors, and by how much the latter have fallen since the frame before: where notes may end."
-    earlier = np.concatenate([(frame[..., 0] if before is None else before)[..., None], frame[..., :-1]], -1)
-    fall = np.maximum(earlier - frame, 0)
-    return np.stack([onset, frame, fall]).reshape(-1, onset.shape[-1]).T.astype(np.float32)
+    if network.config.front_end == "logmel": return Transcriber(network, batch_size=batch_size)
+    from instsep.files.posteriors import PosteriorTranscriber
+    return PosteriorTranscriber(network, device=device, batch_size=batch_size)
 
 # %% ../../nbs/reference/files/transcription.ipynb #a19ac4d5
 def check_options(
