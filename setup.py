@@ -46,8 +46,9 @@ setup(
     extras_require={
         "train": requirements("train_requirements"),
         "course": requirements("course_requirements"),
-        "dev": [*requirements("train_requirements"), *requirements("course_requirements"),
-                *requirements("dev_requirements")],
+        "cluster": requirements("cluster_requirements"),
+        "dev": [package for kind in ("train", "course", "cluster", "dev")
+                for package in requirements(f"{kind}_requirements")],
     },
     entry_points={
         "console_scripts": requirements("console_scripts"),

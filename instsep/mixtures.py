@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import secrets
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,15 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import TRIO, InstsepError, atomic_path
+from .core import TRIO, InstsepError, SureFile, atomic_path, why_not_written
+from .workers import Lost, run_jobs
 from .sound.notebank import NoteBank, render
 
 # %% auto #0
 __all__ = ['INSTRUMENTS', 'ROOMS', 'DEFAULT_AUGMENTATION', 'STRONG_AUGMENTATION', 'DRY', 'Instrument', 'register', 'cut',
            'melody', 'transpose_to_range', 'humanize', 'Score', 'bank_player', 'soundfont_player', 'impulse_response',
-           'measure_t60', 'Room', 'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_dataset']
+           'measure_t60', 'Room', 'Equaliser', 'WhiteNoise', 'Gain', 'Mixtures', 'balanced', 'render_item',
+           'render_dataset']
 
 # %% ../nbs/02_synthetic_data.ipynb #3d888a2b
 @dataclass(frozen=True)
@@ -469,15 +471,16 @@ def balanced(
 def _write_flac(path: Path, steps: np.ndarray, sample_rate: int) -> None:
     "Write int (samples,) in steps of 2**-23."
     import soundfile
-    soundfile.write(path, (steps.astype(np.int32) << 8), sample_rate, format="FLAC", subtype="PCM_24")
+    with SureFile(path) as file:
+        soundfile.write(file, (steps.astype(np.int32) << 8), sample_rate, format="FLAC", subtype="PCM_24")
 
 
 def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     "Write one item's folder under a temporary name, then give it its own."
     from instsep.music.notes import write_midi
     score, stems = dataset.item(index)
-    target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}"
-    shutil.rmtree(temporary, ignore_errors=True)   # of a run that was stopped
+    target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}-{secrets.token_hex(4)}"
+    for left in folder.glob(f".part-{index:08d}-*"): shutil.rmtree(left, ignore_errors=True)  # of a run that was killed
     temporary.mkdir(parents=True)
     steps = np.rint(stems.astype(np.float64) * 2 ** 23).astype(np.int64)          # (stems, samples)
     for name, stem in zip(dataset.stems, steps): _write_flac(temporary / f"{name}.flac", stem, dataset.sample_rate)
@@ -539,9 +542,19 @@ _at_work: dict = {}  # in a worker process: its dataset and folder
 def _start_worker(dataset: Mixtures, folder: Path) -> None: _at_work.update(dataset=dataset, folder=folder)
 
 
-def _work(index: int) -> None: _render_item(_at_work["dataset"], _at_work["folder"], index)
+def _work(index: int) -> None: render_item(_at_work["dataset"], _at_work["folder"], index)
 
 
+def render_item(dataset: Mixtures, folder: str | Path, index: int) -> None:
+    """Write one item, unless it is there: whoever had it before may have died after that. `InstsepError` where the disk
+    or the folder does not allow it."""
+    if (Path(folder) / f"{index:08d}" / "item.json").is_file(): return
+    try: _render_item(dataset, Path(folder), index)
+    except OSError as error:
+        reason = why_not_written(error, folder)
+        raise InstsepError(f"{folder}: item {index} cannot be written, {reason or error.strerror or error}") from error
+
+# %% ../nbs/02_synthetic_data.ipynb #2d680f0a
 def render_dataset(
     dataset: Mixtures,
     folder: str | Path,     # made if it is not there; items that it holds already are left as they are
@@ -549,6 +562,7 @@ def render_dataset(
     *,
     workers: int = 1,       # processes; the bytes do not depend on their number
     progress: bool = True,
+    elsewhere=None,         # instead: a function of item numbers that has them made, as `run_jobs` does
 ) -> Path:                  # folder/manifest.jsonl, a line for each item of the folder
     """Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it
     stopped.
@@ -559,15 +573,15 @@ def render_dataset(
     if done: _check_alike(dataset, folder, min(done))
     todo = sorted(set(int(index) for index in indices) - set(done))
     with tqdm(total=len(todo), unit="item", disable=not progress) as bar:
-        if workers <= 1:
-            for index in todo: _render_item(dataset, folder, index); bar.update()
+        if workers <= 1 and elsewhere is None:
+            for index in todo: render_item(dataset, folder, index); bar.update()
         else:
-            context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker,
-                                       initargs=(dataset, folder))
-            try:
-                for _ in pool.map(_work, todo): bar.update()
-            finally: pool.shutdown(cancel_futures=True)
+            here = partial(run_jobs, _work, workers=workers, setup=partial(_start_worker, dataset, folder),
+                           method="fork" if sys.platform == "linux" else "spawn")
+            with closing((elsewhere or here)(todo)) as outcomes:
+                for index, outcome in zip(todo, outcomes):
+                    if isinstance(outcome, Lost): raise InstsepError(f"{folder}: item {index} is {outcome}")
+                    bar.update()
     items = _finished(dataset, folder)
     with atomic_path(folder / "manifest.jsonl") as path:
         path.write_text("".join(json.dumps(dict(folder=f"{index:08d}", **items[index]), ensure_ascii=False) + "\n"

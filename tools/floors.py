@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent/"instsep"
 FLOORS = [  # a folder stands for all modules in it
-    {"core"},
+    {"core", "workers"},
     {"music", "timbre"},
     {"sound"},
     {"metrics", "inference", "mixtures", "tunings", "mt3", "harmonic"},

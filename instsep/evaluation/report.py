@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Hashable, Iterable
 import numpy as np
-from ..core import InstsepError, atomic_path
+from ..core import InstsepError, atomic_path, table_text
 from ..errors import CLASSES, count_errors, error_rows
 from ..metrics import NOT_STEMS, note_scores, stem_scores, summarise
 from ..music.notes import read_midi
@@ -339,4 +339,5 @@ def write_csv(
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("item", "what", "part", "measure", "value", "flag"))
-        writer.writerows([*line[:4], "" if _plain(line[4]) is None else line[4], line[5]] for line in lines)
+        writer.writerows([*map(table_text, line[:4]), "" if _plain(line[4]) is None else line[4], line[5]]
+                         for line in lines)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import InstsepError, atomic_path, pick_device
+from ..core import InstsepError, atomic_path, pick_device, table_text, why_not_written
 from .separation import _check_length, _check_place, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
@@ -96,7 +96,7 @@ def write_table(
         measured = transcription.cents is not None
         writer.writerow(COLUMNS + CENTS_COLUMNS*measured)
         for index, (note, confidence) in enumerate(zip(transcription, transcription.confidence)):
-            name = transcription.names[note.program, note.is_drum]
+            name = table_text(transcription.names[note.program, note.is_drum])
             writer.writerow([f"{note.onset:.3f}", f"{note.offset:.3f}", note.pitch, note.velocity, note.program,
                              int(note.is_drum), name, f"{confidence:.4f}",
                              *(_cents_and_hz(note, transcription.cents[index]) if measured else ()),
@@ -259,7 +259,7 @@ def transcribe_file(
         for place in set(outdated) - set(written):
             if _is_ours(place, comment): place.unlink()
     except OSError as error:
-        reason = f"{error.strerror or error}; choose another output folder"
+        reason = why_not_written(error, output) or f"{error.strerror or error}; choose another output folder"
         raise InstsepError(f"{error.filename or output}: cannot be written, {reason}") from error
     return Transcribed(written, {name: len(own_notes) for name, own_notes in notes.by_instrument().items()}, False,
                        tuning)

@@ -28,9 +28,9 @@ from typing import Iterator
 import numpy as np
 import soundfile
 import soxr
-from ..core import COPIES, InstsepError, atomic_path, warn_user
+from ..core import COPIES, InstsepError, SureFile, atomic_path, warn_user
 from .audible import AudibleBand, MonoMix
-from .containers import View, compare_length, find_parts, mp3_is_counted, ogg_is_ended, only_tags
+from .containers import View, compare_length, find_parts, inner_tags, mp3_is_counted, ogg_is_ended, only_tags
 
 # %% ../../nbs/reference/sound/audio.ipynb #7f1ba641
 BLOCK = 65536  # frames read, resampled or written at once
@@ -99,7 +99,7 @@ class _FfmpegSource:
     frames, format = None, "ffmpeg"
 
     def __init__(self, path: Path, part: tuple[int, int] | None = None): # part: first and last byte; None: all
-        self.path, self.position, self.errors = path, 0, tempfile.TemporaryFile()
+        self.path, self.part, self.position, self.errors = path, part, 0, tempfile.TemporaryFile()
         self.place = f"file:{path}" if part is None else f"subfile,,start,{part[0]},end,{part[1]},,:file:{path}"
         command = ["ffmpeg", "-nostdin", "-v", "error", *WHERE, "-i", self.place,
                    "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
@@ -125,10 +125,13 @@ class _FfmpegSource:
         if promised and seconds < promised - max(0.25, 0.01 * promised):
             raise InstsepError(f"{self.path}: is damaged or cut short, {seconds:.2f} of its {promised:.2f} s can be "
                                "read; get it again, or keep what is there (ffmpeg -i FILE rest.wav)")
-        if lines:
+        if len(lines) > 2 * self._inner_tags():  # of each, ffmpeg says that it is no packet, and that it left it out
             warn_user(f"{self.path}: is damaged, some of it may be missing (ffmpeg: {lines[-1]}); {seconds:.2f} s were "
                       "read")
         if tracks > 1: warn_user(f"{self.path}: has {tracks} audio tracks; the first was read, the others not")
+
+    def _inner_tags(self) -> int:
+        with View(self.path, *(self.part or ())) as view: return inner_tags(view)
 
     def _complaints(self) -> list[str]:
         self.errors.seek(0)
@@ -526,8 +529,10 @@ class AudioWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
             options = dict(samplerate=sample_rate, channels=self.channels, subtype=self.subtype, format=format)
-            try: self.file = soundfile.SoundFile(temporary, "w", **options)
+            self.bytes = stack.enter_context(SureFile(temporary))
+            try: self.file = soundfile.SoundFile(self.bytes, "w", **options)
             except soundfile.SoundFileError as error:
+                if self.bytes.refused: raise self.bytes.refused from None
                 raise InstsepError(f"{self.path}: {format} {self.subtype} cannot be written with {self.channels} "
                                    f"channels at {sample_rate} Hz; choose another format or rate") from error
             stack.enter_context(self.file)
@@ -544,7 +549,8 @@ class AudioWriter:
             frames = self._encode(block[:, start:start + BLOCK])  # (n, channels)
             try: self.file.write(frames)
             except soundfile.SoundFileError as error:
-                raise InstsepError(f"{self.path}: cannot be written ({error}); is the disk full?") from error
+                if self.bytes.refused: raise self.bytes.refused from None
+                raise InstsepError(f"{self.path}: cannot be written ({error})") from error
             self.frames += len(frames)
 
     def _encode(self, block: np.ndarray) -> np.ndarray: # (channels, n) -> (n, channels)

@@ -28,7 +28,8 @@ from ..music.pieces import PieceBank
 from ..harmonic import HarmonicRNN
 from ..separator import Separator, SeparatorConfig, local_rms
 from .performance import PERFORMED_AUGMENTATION, expressive_player, humanize_phrases
-from .separator import Interrupt, SeparatorModule, TrainConfig, fit, spectral_loss
+from .separator import (
+    Interrupt, Processes, SeparatorModule, TrainConfig, fit, process_rank, spectral_loss)
 
 # %% auto #0
 __all__ = ['WIDENED_OPTIONS', 'FOR_MT3', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'corrupt_notes',
@@ -225,7 +226,8 @@ class _Best(Callback):
         loss = float(trainer.callback_metrics["valid_loss"])
         if loss < self.best:
             self.best = loss
-            module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 5)))
+            if not process_rank():
+                module.keep(self.folder, dict(steps=trainer.global_step, valid_loss=round(loss, 5)))
 
 
 def train_frames(
@@ -245,6 +247,7 @@ def train_frames(
     model: FramesConfig | SeparatorConfig | None = None,  # None: as large as the shipped one
     progress: bool = True,    # show a bar
     log=print,                # called with a line on what is going on
+    processes: Processes = Processes(),
     **options,                # fields of TrainConfig; None: as usual
 ) -> dict:                    # steps, seconds, valid_loss, and "stopped": was it ended by Ctrl-C?
     """Teach a frame-wise transcriber, alone or with the separator around it, and keep it as it was when it was best.
@@ -259,8 +262,9 @@ def train_frames(
     log(f"training {sum(p.numel() for p in module.model.parameters()) / 1e6:.2g} million weights, from {taken}; Ctrl-C "
         "keeps the best so far")
     fit(module, train, output / "run", valid=[held_out], resume=resume, progress=progress, accelerator=accelerator,
-        callbacks=[interrupt, best := _Best(output)])
-    if best.best == math.inf: module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
+        callbacks=[interrupt, best := _Best(output)], processes=processes)
+    if best.best == math.inf and not process_rank():
+        module.keep(output, dict(steps=module.global_step))   # stopped before there was a score
     return dict(steps=module.global_step, seconds=module.seconds, valid_loss=best.best, stopped=interrupt.asked)
 
 

@@ -38,7 +38,9 @@ from ..sound.notebank import NoteBank
 from ..music.notes import Note
 from ..music.pieces import PieceBank
 from ..music.tokens import END, Codec, NoteDecoder, encode, pad_labels, trim_overlaps
-from .separator import Interrupt, _ItemsFrom, _ignore_sigint
+from .separator import (
+    Interrupt, Processes, _ItemsFrom, _ignore_sigint, check_processes, first_says, mean_loss, process_rank,
+    start_trainer, stop_together)
 
 # %% auto #0
 __all__ = ['SIZES', 'SEGMENT_FRAMES', 'LEAD_FRAMES', 'FREEZABLE', 'PRESETS', 'COLUMNS', 'config_of', 'resample_to_16_khz',
@@ -480,8 +482,13 @@ class MT3Module(L.LightningModule):
 
     def training_step(self, batch, index):
         c = self.train_config
-        torch.manual_seed((c.seed*1_000_003 + self.global_step)*c.accumulate + index % c.accumulate)
+        torch.manual_seed((c.seed*1_000_003 + self.global_step)*c.accumulate + index % c.accumulate
+                          + 10**12*process_rank())
         tokens, loss = self.losses(batch)
+        if self.trainer.world_size > 1:  # a mean over the tokens of all processes, which have different numbers of them
+            count = (batch["labels"] >= 0).sum().float()
+            share = count*self.trainer.world_size/self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
+            tokens, loss = share*tokens, loss + (share - 1)*tokens
         self.last_loss = float(tokens.detach())
         if self.trainer.loggers: self.log("train_loss", tokens, on_step=True, on_epoch=False)
         return loss
@@ -526,14 +533,17 @@ class _CsvLog(Callback):
     def measured(self) -> float: return self.cpu if self.config.clock == "cpu" else self.seconds
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.total, self.count = self.total + module.last_loss, self.count + 1
+        self.total, self.count = self.total + mean_loss(trainer, torch.tensor(module.last_loss)), self.count + 1
         if (index + 1) % self.config.accumulate: return
         step, c = trainer.global_step, self.config
-        self.seconds, self.cpu = time.monotonic() - self.clocks[0], time.process_time() - self.clocks[1]
+        clocks = time.monotonic() - self.clocks[0], time.process_time() - self.clocks[1]
+        self.seconds, self.cpu = first_says(trainer, clocks)
         module.seconds = self.measured()
         self.bar.update((min(int(module.seconds), self.bar.total) if c.minutes else step) - self.bar.n)
         over = self.interrupt.asked or step >= c.steps or bool(c.minutes) and module.seconds >= 60*c.minutes
         if over: trainer.should_stop = True  # Lightning validates once more
+        stop_together(trainer)
+        over = over or trainer.world_size > 1 and trainer.should_stop
         if over or self.seconds > self.saved + 60:
             self.keep(trainer)
 
@@ -549,6 +559,7 @@ class _CsvLog(Callback):
                       valid_loss=round(float(trainer.callback_metrics["valid_loss"]), 5))
         self.bar.set_postfix(train=values["train_loss"], valid=values["valid_loss"])
         table, self.total, self.count = self.folder/"log.csv", 0.0, 0
+        if process_rank(): return
         new = not table.exists()
         with open(table, "a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -606,19 +617,19 @@ def fit(
     progress: bool = True, # show a bar
     accelerator: str = "auto", # Lightning's
     callbacks: Iterable[Callback] = (), # more of Lightning's
+    processes: Processes = Processes(), # which share each batch
 ) -> dict: # steps, seconds, losses and their epochs, trained weights; "stopped": was it ended by Ctrl-C?
     "Train until `steps`, `minutes` or no more gain; a run that was cut off goes on with what it has not seen."
     folder, c, interrupt = Path(folder), module.train_config, _AfterStep()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"): logging.getLogger(name).setLevel(logging.ERROR)
+    check_processes(processes, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder/"last.ckpt"
     begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.is_file() else 0
-    if not begun:
-        for path in [folder/"log.csv", last, *folder.glob("best-*.ckpt")]: path.unlink(missing_ok=True)
-    else: _drop_rows_after(folder, begun)
-    versions = dict(python=platform.python_version(), torch=torch.__version__, lightning=L.__version__)
-    (folder/"config.json").write_text(json.dumps(dict(module.hparams, versions=versions), indent=1))
-    if begun < c.steps: _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator, callbacks)
+    if process_rank() == 0: _begin(module, folder, begun)
+    if begun < c.steps:
+        _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator, callbacks, processes)
+    if process_rank(): return dict(stopped=interrupt.asked)
     rows = read_log(folder)
     best = min(rows, key=lambda row: row["valid_loss"])
     end = {name: rows[-1][name] for name in ("seconds", "cpu_seconds")}
@@ -628,19 +639,30 @@ def fit(
                 stopped=interrupt.asked)
 
 # %% ../../nbs/reference/training/mt3.ipynb #34fdbd04
-def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator, callbacks) -> None:
+def _begin(module: MT3Module, folder: Path, begun: int) -> None:
+    "Put a run's folder in order: what is of another run, or later than the last checkpoint, goes."
+    for left in folder.glob(".part-*"): left.unlink(missing_ok=True)  # of a run that was killed
+    if begun: _drop_rows_after(folder, begun)
+    else:
+        for path in [folder/"log.csv", folder/"last.ckpt", *folder.glob("best-*.ckpt")]: path.unlink(missing_ok=True)
+    versions = dict(python=platform.python_version(), torch=torch.__version__, lightning=L.__version__)
+    with atomic_path(folder/"config.json") as path:
+        path.write_text(json.dumps(dict(module.hparams, versions=versions), indent=1))
+
+def _run(module, dataset, valid, folder, begun, interrupt, progress, accelerator, callbacks, processes) -> None:
     "Lightning's part of `fit`."
     c = module.train_config
     batches = c.batch*c.accumulate
     gpu = torch.cuda.is_available() and accelerator != "cpu"
-    loader = DataLoader(dataset, c.batch, sampler=_ItemsFrom(begun*batches, c.steps*batches), num_workers=c.workers,
-                        drop_last=True, collate_fn=collate, prefetch_factor=4 if c.workers else None,
-                        worker_init_fn=_ignore_sigint, pin_memory=gpu and c.workers > 0)
+    items = _ItemsFrom(begun*batches, c.steps*batches, c.batch, processes)
+    loader = DataLoader(dataset, processes.share(c.batch), sampler=items, num_workers=c.workers, drop_last=True,
+                        collate_fn=collate, prefetch_factor=4 if c.workers else None, worker_init_fn=_ignore_sigint,
+                        pin_memory=gpu and c.workers > 0)
     best = ModelCheckpoint(folder, "best-{step}-{valid_loss:.5f}", monitor="valid_loss", save_top_k=c.keep,
                            save_weights_only=True, enable_version_counter=False)
     early = [EarlyStopping("valid_loss", patience=c.patience, check_on_train_epoch_end=False)] if c.patience else []
-    trainer = L.Trainer(
-        max_steps=c.steps, accelerator=accelerator, devices=1,
+    trainer = start_trainer(
+        processes, max_steps=c.steps, accelerator=accelerator,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
         gradient_clip_val=c.clip, accumulate_grad_batches=c.accumulate, check_val_every_n_epoch=None,
         val_check_interval=min(c.epoch, c.steps)*c.accumulate, num_sanity_val_steps=0, logger=_tensorboard(folder),
@@ -860,6 +882,7 @@ def train_mt3(
     progress: bool = True, # show a bar
     log=print, # called with a line on what is going on
     callbacks: Iterable[Callback] = (), # more of Lightning's
+    processes: Processes = Processes(), # which share each batch
     **options, # fields of MT3TrainConfig; None: as the preset says
 ) -> dict: # what `training.json` holds, and "stopped": was it ended by Ctrl-C?
     "Teach a transcriber, and save it as it was when it was best."
@@ -878,10 +901,12 @@ def train_mt3(
     log(f"{'going on with' if going_on else 'training'} {trainable(module.network)/1e6:.2g} million weights; "
         "Ctrl-C keeps the best so far")
     try:
-        result = fit(module, *data, run, resume=resume, progress=progress, accelerator=accelerator, callbacks=callbacks)
+        result = fit(module, *data, run, resume=resume, progress=progress, accelerator=accelerator,
+                     callbacks=callbacks, processes=processes)
     except SystemExit as error:
         if error.code != 1: raise
         raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
+    if process_rank(): return result
     save_network(best_network(module, run), output)
     result["hours_heard"] = round(result["steps"]*plan.batch*plan.accumulate*SEGMENT_FRAMES*HOP/SAMPLE_RATE/3600, 3)
     about = dict(made_by="instsep train transcriber", network=network, preset=preset, init=init and str(init),

@@ -29,7 +29,7 @@ from ..sound.containers import SUFFIXES
 if TYPE_CHECKING:
     from instsep.music.pieces import PieceBank
     from instsep.separator import SeparatorConfig
-    from instsep.training.separator import SeparatorModule, TrainConfig
+    from instsep.training.separator import Processes, SeparatorModule, TrainConfig
 
 # %% auto #0
 __all__ = ['PROGRAM_RANGES', 'FAMILIES', 'SUSTAINED', 'REGISTRY', 'PROGRAMS', 'SHARED_CORRELATION', 'RECORDING', 'VARIATIONS',
@@ -806,13 +806,14 @@ class _BestSoFar:
 
 
 def _fit(module, data: dict, run: Path, best: _BestSoFar, line: _ProgressLine, *, resume: bool, accelerator: str,
-         callbacks) -> bool:
+         callbacks, processes) -> bool:
     "Train until the end, or until Ctrl-C; was it that?"
     from instsep.training.separator import HeldOut, Interrupt, fit
     interrupt = Interrupt()
     try:
         fit(module, data["training"], run, resume=resume, progress=False, accelerator=accelerator,
-            callbacks=[*callbacks, interrupt, HeldOut(best.score, best.keep, on_step=line)])
+            callbacks=[*callbacks, interrupt, HeldOut(best.score, best.keep, on_step=line)],
+            **(dict(processes=processes) if processes else {}))
     except SystemExit as error:
         if error.code != 1: raise
         raise KeyboardInterrupt from None  # a second Ctrl-C: Lightning makes an exit of it
@@ -839,10 +840,12 @@ def train_separator(
     callbacks: Sequence = (),               # more of Lightning's
     log=print,                          # called with a line on what is going on
     progress: bool = True,
+    processes: "Processes | None" = None,  # which share each batch; None: this one
 ) -> dict:                              # what `scores.json` holds; "stopped": was it ended by Ctrl-C?
     "Train a separator for any instruments from what is at hand, and measure it."
     from instsep.core import pick_device
     from instsep.separator import Separator
+    from instsep.training.separator import process_rank
     output, chosen, sources = Path(output), choose_instruments(instruments), sources.with_pieces()
     sources.check(chosen)
     accelerator, run = pick_device(device).type, output / "run"
@@ -861,10 +864,11 @@ def train_separator(
     line = _ProgressLine(plan.steps, learning.minutes, progress, log)
     log(f"{'going on with' if going_on else 'training'} {', '.join(config.instruments)} for {learning.length}"
         f"{' in all' * going_on}; Ctrl-C keeps the best so far")
-    stopped = _fit(module, data, run, best, line, resume=resume, accelerator=accelerator, callbacks=callbacks)
+    stopped = _fit(module, data, run, best, line, resume=resume, accelerator=accelerator, callbacks=callbacks,
+                   processes=processes)
     result = dict(instruments=list(config.instruments), steps=module.global_step,
                   minutes=round(module.seconds / 60, 1), stopped=stopped)
-    if stopped: return result
+    if stopped or process_rank(): return result
     log("measuring")
     separator = Separator.from_pretrained(output).to(next(module.parameters()).device).at(sources.sample_rate)
     result |= measure(separator, data["tests"], learning.tested, progress=progress)

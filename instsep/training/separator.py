@@ -9,6 +9,7 @@ import copy
 import json
 import logging
 import math
+import os
 import signal
 import time
 import warnings
@@ -20,14 +21,17 @@ import numpy as np
 import torch
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, Dataset
 
-from ..core import InstsepError, atomic_path
+from ..core import InstsepError, SureFile, atomic_path
 from ..separator import Separator, SeparatorConfig
 from ..sound.spectral import istft, stft
 
 # %% auto #0
-__all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'check_resumed', 'fit', 'Interrupt', 'HeldOut']
+__all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'Processes', 'process_rank', 'mean_loss', 'first_says',
+           'stop_together', 'check_processes', 'WholeCheckpoints', 'start_trainer', 'check_resumed', 'fit', 'Interrupt',
+           'HeldOut']
 
 # %% ../../nbs/reference/training/separator.ipynb #ac011328
 def spectral_loss(
@@ -124,13 +128,88 @@ class SeparatorModule(L.LightningModule):
                     lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, shape), interval="step"))
 
 # %% ../../nbs/reference/training/separator.ipynb #0e8d80bf
+@dataclass(frozen=True)
+class Processes:
+    """On how many processes a run is spread. A batch is shared among them: the same items make a step, whatever their
+    number."""
+    devices: int = 1        # on each machine: GPUs, or processes of the CPU
+    nodes: int = 1          # machines
+    strategy: str = "auto"  # Lightning's: "ddp", "fsdp", ...
+
+    @property
+    def count(self) -> int: return self.devices * self.nodes
+
+    def share(self, batch: int) -> int:
+        "Items of a batch that each process takes."
+        if batch % self.count == 0: return batch // self.count
+        raise InstsepError(f"batch {batch}: is shared by {self.count} processes; choose a multiple of {self.count}")
+
+# %% ../../nbs/reference/training/separator.ipynb #178bdd35
+def process_rank() -> int:
+    "Number of this process among all of a run; 0 writes files and messages."
+    for name in ("RANK", "SLURM_PROCID"):  # torchrun's, SLURM's
+        if os.environ.get(name, "").isdigit(): return int(os.environ[name])
+    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # Lightning's own; 0 is 0
+
+# %% ../../nbs/reference/training/separator.ipynb #9b8cbad1
 class _ItemsFrom(torch.utils.data.Sampler):
-    "Item numbers of a whole run, from the first one not yet seen; its length stays that of the whole run."
-    def __init__(self, start: int, total: int): self.start, self.total = start, total
-    def __len__(self): return self.total
-    def __iter__(self): return iter(range(self.start, self.total))
+    """Item numbers of a whole run, from the first one not yet seen; its length stays that of the whole run. Of several
+    processes each takes its own part of every batch."""
+    def __init__(self, start: int, total: int, batch: int = 1, processes: Processes = Processes()):
+        self.start, self.total, self.batch, self.processes = start, total, batch, processes
+
+    def __len__(self): return self.total // self.processes.count
+
+    def __iter__(self):
+        if self.processes.count == 1: return iter(range(self.start, self.total))
+        share = self.processes.share(self.batch)
+        first = torch.distributed.get_rank() * share  # asked now: Lightning may begin the processes late
+        return (number for batch in range(self.start + first, self.total, self.batch)
+                for number in range(batch, batch + share))
 
 
+def mean_loss(trainer, loss: torch.Tensor) -> float:
+    "Of all processes."
+    return float(trainer.strategy.reduce(loss.detach(), reduce_op="mean") if trainer.world_size > 1 else loss)
+
+# %% ../../nbs/reference/training/separator.ipynb #72cc1ed8
+def first_says(trainer, value):
+    "What the first process has, to all: clocks differ."
+    return trainer.strategy.broadcast(value) if trainer.world_size > 1 else value
+
+# %% ../../nbs/reference/training/separator.ipynb #d65177bd
+def stop_together(trainer) -> None:
+    "All stop after a step if one of them has been asked to; else the others would wait for it forever."
+    if trainer.world_size > 1:
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+
+# %% ../../nbs/reference/training/separator.ipynb #79647d6e
+def check_processes(processes: Processes, accelerator: str) -> None:
+    "`InstsepError` where there are not so many."
+    if min(processes.devices, processes.nodes) < 1:
+        raise InstsepError(f"{processes.devices} devices on {processes.nodes} nodes: give 1 or more of each")
+    there = torch.cuda.device_count()
+    if accelerator == "cuda" and processes.devices > there:
+        raise InstsepError(f"--devices {processes.devices}: this machine has {there} GPUs")
+
+# %% ../../nbs/reference/training/separator.ipynb #e280ffde
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are written whole or not at all. Lightning's own are written elsewhere first, too, but in the folder
+    for temporary files, and copied if that is on another disk."""
+    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
+        with atomic_path(path) as temporary, SureFile(temporary) as file: torch.save(checkpoint, file)
+
+# %% ../../nbs/reference/training/separator.ipynb #cb016edf
+def start_trainer(processes: Processes, **options) -> L.Trainer:
+    "Lightning's trainer, on these processes. `InstsepError` where Lightning cannot do that here."
+    try:
+        return L.Trainer(devices=processes.devices, num_nodes=processes.nodes, strategy=processes.strategy,
+                         use_distributed_sampler=False, plugins=[WholeCheckpoints()], **options)
+    except (ValueError, RuntimeError) as error:
+        raise InstsepError(f"--devices {processes.devices} --nodes {processes.nodes} --strategy {processes.strategy}: "
+                           f"cannot be had here ({error})") from None
+
+# %% ../../nbs/reference/training/separator.ipynb #7556e609
 class _Progress(Callback):
     """A line in `log.jsonl` and `log.csv` every few steps, the last checkpoint every `save_every`, and an end after
     so many minutes."""
@@ -144,10 +223,13 @@ class _Progress(Callback):
     def on_train_start(self, trainer, module): self.begun, module.seconds = time.monotonic(), self.before
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.losses.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
-        module.seconds = self.seconds = self.before + time.monotonic() - self.begun
+        self.losses.append(mean_loss(trainer, outputs["loss"] if isinstance(outputs, dict) else outputs))
+        self.seconds = self.before + time.monotonic() - self.begun
         step, timed = trainer.global_step, self.minutes is not None
+        if timed: self.seconds = first_says(trainer, self.seconds)
+        module.seconds = self.seconds
         if timed and self.seconds >= 60 * self.minutes: trainer.should_stop = True
+        stop_together(trainer)
         if step % self.every == 0: self._write_line(step, train_loss=float(np.mean(self.losses))); self.losses = []
         due = trainer.should_stop or timed and self.seconds > self.saved + 60  # who counts in minutes loses one at most
         if due or step % self.save_every == 0 or step == self.total:
@@ -161,6 +243,7 @@ class _Progress(Callback):
         self._write_line(trainer.global_step, **values)
 
     def _write_line(self, step, **values):
+        if process_rank(): return
         line, table = dict(step=step, seconds=round(self.seconds, 1), **values), self.folder / "log.csv"
         with open(self.folder / "log.jsonl", "a") as f: f.write(json.dumps(line) + "\n")
         new, columns = not table.exists(), ("step", "seconds", "train_loss", "valid_loss")
@@ -179,7 +262,10 @@ def _drop_log_after(folder: Path, step: int) -> None:
                           ("log.csv", lambda line: int(line.split(",")[0]))):
         if not (folder / name).is_file(): continue
         lines = (folder / name).read_text().splitlines(keepends=True)
-        kept = [line for k, line in enumerate(lines) if name == "log.csv" and k == 0 or step_of(line) <= step]
+        def is_kept(line):
+            try: return step_of(line) <= step
+            except ValueError: return False  # half a line: killed while it was written
+        kept = [line for k, line in enumerate(lines) if name == "log.csv" and k == 0 or is_kept(line)]
         with atomic_path(folder / name) as path: Path(path).write_text("".join(kept))
 
 
@@ -201,6 +287,16 @@ def check_resumed(
                            "anew without resuming (--no-resume)")
 
 # %% ../../nbs/reference/training/separator.ipynb #b7b878fe
+def _begin(module: L.LightningModule, folder: Path, begun: int) -> None:
+    "Put a run's folder in order: what is of another run, or later than the last checkpoint, goes."
+    for left in folder.glob(".part-*"): left.unlink(missing_ok=True)  # of a run that was killed
+    if begun: _drop_log_after(folder, begun)
+    else:
+        for old in ("log.jsonl", "log.csv", "last.ckpt", "best.ckpt"): (folder / old).unlink(missing_ok=True)
+    about = dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__))
+    with atomic_path(folder / "config.json") as path: Path(path).write_text(json.dumps(about, indent=1))
+
+
 def fit(
     module: L.LightningModule,          # with a `train_config`
     dataset: Dataset,                   # endless: item i is always the same
@@ -211,28 +307,27 @@ def fit(
     progress: bool = True,
     accelerator: str = "auto",
     callbacks: Sequence[Callback] = (),     # more of Lightning's
+    processes: Processes = Processes(),
 ) -> L.LightningModule:
     "Train until `steps` or `minutes`; a run that was cut off goes on where it stopped, with the items it has not seen."
     folder, c = Path(folder), module.train_config
+    check_processes(processes, accelerator)
+    share = processes.share(c.batch)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # no tips, no notes about the hardware
         logging.getLogger(name).setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "last.ckpt"
     begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
-    if not begun:
-        for old in ("log.jsonl", "log.csv", "last.ckpt", "best.ckpt"): (folder / old).unlink(missing_ok=True)
-    else:
-        check_resumed(folder, module)
-        _drop_log_after(folder, begun)
-    (folder / "config.json").write_text(
-        json.dumps(dict(module.hparams, versions=dict(torch=torch.__version__, lightning=L.__version__)), indent=1))
-    L.seed_everything(c.seed + begun, verbose=False)
+    if begun: check_resumed(folder, module)
+    if process_rank() == 0: _begin(module, folder, begun)
+    L.seed_everything(c.seed + begun + 1_000_003 * process_rank(), verbose=False)
     gpu = torch.cuda.is_available() and accelerator != "cpu"
-    loader = DataLoader(dataset, c.batch, sampler=_ItemsFrom(begun * c.batch, c.steps * c.batch), num_workers=c.workers,
-                        persistent_workers=False, prefetch_factor=4 if c.workers else None, drop_last=True,
-                        worker_init_fn=_ignore_sigint, pin_memory=gpu)
-    trainer = L.Trainer(
-        max_steps=c.steps, accelerator=accelerator, devices=1,
+    items = _ItemsFrom(begun * c.batch, c.steps * c.batch, c.batch, processes)
+    loader = DataLoader(dataset, share, sampler=items, num_workers=c.workers, persistent_workers=False,
+                        prefetch_factor=4 if c.workers else None, drop_last=True, worker_init_fn=_ignore_sigint,
+                        pin_memory=gpu)
+    trainer = start_trainer(
+        processes, max_steps=c.steps, accelerator=accelerator,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
         gradient_clip_val=c.clip, val_check_interval=c.validate_every if valid else None, check_val_every_n_epoch=None
         if valid else 1,
@@ -282,6 +377,7 @@ class HeldOut(Callback):
     def load_state_dict(self, state): self.best, self.passed = state["best"], state["passed"]
 
     def _score_now(self, module) -> None:
+        if process_rank(): return  # the first process does, and the others wait for it in the next step
         with torch.no_grad(): score = self.score(module.ema)
         if self.best is None or score > self.best:
             self.best = score
@@ -292,7 +388,7 @@ class HeldOut(Callback):
         due = not trainer.should_stop and any(self.passed < mark <= share for mark in self.marks)
         if due: self._score_now(module)
         self.passed = share
-        if self.on_step: self.on_step(trainer.global_step, module.seconds, self.best, due)
+        if self.on_step and not process_rank(): self.on_step(trainer.global_step, module.seconds, self.best, due)
 
     def _progress_share(self, trainer, module) -> float:
         c = module.train_config
@@ -300,4 +396,4 @@ class HeldOut(Callback):
 
     def on_train_end(self, trainer, module):
         if self._progress_share(trainer, module) >= 1: self._score_now(module)  # the end that was planned
-        elif self.best is None: self.keep(module, None)     # stopped before there was a score
+        elif self.best is None and not process_rank(): self.keep(module, None)     # stopped before there was a score
