@@ -100,6 +100,7 @@ def begin(run, out: Path) -> int:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try: code = run(out=out)
         except BaseException as error:
+            out.parent.mkdir(parents=True, exist_ok=True)
             Path(f"{out}.error").write_text(repr(error))
             code = 3
     os._exit(code)
