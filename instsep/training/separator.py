@@ -30,8 +30,7 @@ from ..sound.spectral import istft, stft
 
 # %% auto #0
 __all__ = ['spectral_loss', 'TrainConfig', 'SeparatorModule', 'Processes', 'process_rank', 'mean_loss', 'first_says',
-           'stop_together', 'check_processes', 'WholeCheckpoints', 'start_trainer', 'check_resumed', 'fit', 'Interrupt',
-           'HeldOut']
+           'stop_together', 'check_processes', 'start_trainer', 'check_resumed', 'fit', 'Interrupt', 'HeldOut']
 
 # %% ../../nbs/reference/training/separator.ipynb #ac011328
 def spectral_loss(
@@ -193,7 +192,7 @@ def check_processes(processes: Processes, accelerator: str) -> None:
         raise InstsepError(f"--devices {processes.devices}: this machine has {there} GPUs")
 
 # %% ../../nbs/reference/training/separator.ipynb #e280ffde
-class WholeCheckpoints(TorchCheckpointIO):
+class _WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints are written whole or not at all. Lightning's own are written elsewhere first, too, but in the folder
     for temporary files, and copied if that is on another disk."""
     def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
@@ -204,7 +203,7 @@ def start_trainer(processes: Processes, **options) -> L.Trainer:
     "Lightning's trainer, on these processes. `InstsepError` where Lightning cannot do that here."
     try:
         return L.Trainer(devices=processes.devices, num_nodes=processes.nodes, strategy=processes.strategy,
-                         use_distributed_sampler=False, plugins=[WholeCheckpoints()], **options)
+                         use_distributed_sampler=False, plugins=[_WholeCheckpoints()], **options)
     except (ValueError, RuntimeError) as error:
         raise InstsepError(f"--devices {processes.devices} --nodes {processes.nodes} --strategy {processes.strategy}: "
                            f"cannot be had here ({error})") from None
