@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/pedal.py --performances ../shared/reference/performances
 
-For each performance (MIDI files with notes and control change 64, of a piano with sensors) the notes are read as long as
-they sound under the pedal, `find_pedal` says when it was down, and this is compared with control change 64, in steps of
-10 ms, all performances together. Then again with ends moved by a normal error (not those
+For each performance (MIDI files with notes and control change 64, of a piano with sensors) the notes are read as long
+as they sound under the pedal, `find_pedal` tells when it was down, and this is compared with control change 64, in
+steps of 10 ms, all performances together. Then again with ends moved by a normal error (not those
 that the next stroke of a key makes). Writes benchmarks/results/pedal.json and .md.
 """
 from pathlib import Path
@@ -52,7 +52,8 @@ def compare(label: str, performances: list, find) -> dict:
     for notes, pedal in performances:
         seconds = max(note.offset for note in notes) + 1
         ours, theirs = steps(find(notes), seconds), steps(pedal, seconds)
-        both, found, true, total = both + (ours & theirs).sum(), found + ours.sum(), true + theirs.sum(), total + len(ours)
+        both, found = both + (ours & theirs).sum(), found + ours.sum()
+        true, total = true + theirs.sum(), total + len(ours)
     return dict(ends=label, precision=both / found, recall=both / true, f1=2 * both / (found + true),
                 down=true / total)
 
@@ -74,10 +75,10 @@ def main():
         rows.append(compare(piece, mine, find_pedal))
     rows = [{key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
             for row in rows]
-    text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time in which "
-            "the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; with exact "
-            "ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is always down; "
-            "and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
+    text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time in "
+            "which the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; with "
+            "exact ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is always "
+            "down; and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
             + format_table(rows, digits=2) + "\n")
     write_results(Path(args.out) / "pedal", text, dict(rows=rows))
 

@@ -12,9 +12,18 @@ would cost a transcriber that never errs. basic-pitch needs an environment of it
     ../basic-pitch/bin/pip install onnxruntime librosa mir_eval pretty_midi resampy "setuptools<81"
 
 A set whose soundfont or folder is not there is left out with a line, and so is basic-pitch. Results go to
-benchmarks/results/transcription_<name>.json and .md. With --tune nothing of that is done: thresholds are tried on
-mixtures of validation pieces, played by soundfonts seen in training, and the results go to
-transcription_<name>_tuning.
+benchmarks/results/transcription_<name>.json and .md. With --piano nothing of that is done: the pianos of recordings are
+transcribed, alone and within their mixtures, also by transkun, which knows pianos only, and the results go
+to transcription_<name>_piano. transkun needs an environment of its own, too, with a torch and a torchaudio that go
+together:
+
+    python -m venv ../transkun
+    ../transkun/bin/pip install transkun==2.0.1 torch==2.14.1 torchaudio==2.11.1
+
+    OMP_NUM_THREADS=1 python benchmarks/transcription.py --piano R01 R05 --transkun ../transkun/bin/python
+
+With --tune thresholds are tried on mixtures of validation pieces, played by soundfonts seen in training, and the
+results go to transcription_<name>_tuning.
 """
 import csv
 import hashlib
@@ -49,6 +58,7 @@ SHORT = dict(onset_f1="onset F1", onset_offset_f1="onset+offset F1",
              multi_instrument_onset_f1="multi-instrument onset F1",
              multi_instrument_f1="multi-instrument F1", frame_f1="frame F1", instrument_leakage="leakage")
 INSTSEP, GIVEN, FIRST, PITCH = "instsep", "instsep, instruments given", "instsep, separated first", "basic-pitch"
+TRANSKUN = "transkun"
 CODEC, GRID = "tokens, ceiling", "frames, ceiling"
 # measures that mean nothing where instruments are not distinguished
 MIXED = ("multi_instrument", "instrument")
@@ -153,7 +163,7 @@ def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscribe
             for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
 
 
-BASIC_PITCH = """
+BASIC_PITCH_SCRIPT = """
 import json, sys, time
 from basic_pitch import ICASSP_2022_MODEL_PATH
 from basic_pitch.inference import Model, predict
@@ -168,8 +178,32 @@ json.dump(out, open(sys.argv[1], "w"))
 """
 
 
-class BasicPitch:
-    "basic-pitch in another environment; what it found in a file is kept beside the files."
+TRANSKUN_SCRIPT = """
+import json, sys, time, wave
+from pathlib import Path
+import moduleconf, numpy as np, torch, transkun
+torch.set_num_threads(1)
+torch.set_grad_enabled(False)
+weights = Path(transkun.__file__).parent / "pretrained"
+loaded = moduleconf.parseFromFile(str(weights / "2.0.conf"))["Model"]
+model = loaded.module.TransKun(conf=loaded.config).eval()
+state = torch.load(weights / "2.0.pt", map_location="cpu")
+model.load_state_dict(state.get("best_state_dict") or state["state_dict"], strict=False)
+paths, out = json.load(sys.stdin), {}
+for path in paths:
+    with wave.open(path) as file: samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    begun = time.process_time()
+    notes = model.transcribe(torch.from_numpy(samples[:, None].astype(np.float32) / 2 ** 15), discardSecondHalf=False)
+    out[path] = dict(cpu=time.process_time() - begun,  # pedals have negative pitches
+                     notes=[[note.start, note.end, note.pitch, note.velocity] for note in notes if note.pitch > 0])
+json.dump(out, open(sys.argv[1], "w"))
+"""
+
+
+class Other:
+    "A transcriber in another environment; what it found in a file is kept beside the files."
+    name, script, loudest, subtype = PITCH, BASIC_PITCH_SCRIPT, 127, "FLOAT"  # loudest: velocity of a loudness of 1
+
     def __init__(self, python: str, folder: Path):
         self.python, self.folder, self.log = python, folder, folder.with_suffix(".json")
         self.known = read_json(self.log, {})
@@ -181,21 +215,30 @@ class BasicPitch:
         "Transcribe what is not in the cache yet, all in one process."
         fresh = {self.path(item): item for item in items if self.path(item).name not in self.known}
         if not fresh: return
-        for path, item in fresh.items(): save(path, item.mixture, RATE, subtype="FLOAT")
+        for path, item in fresh.items(): save(path, item.mixture, RATE, subtype=self.subtype)
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "notes.json"
-            done = subprocess.run([self.python, "-W", "ignore", "-c", BASIC_PITCH, str(result)],
+            done = subprocess.run([self.python, "-W", "ignore", "-c", self.script, str(result)],
                                   input=json.dumps([str(path) for path in fresh]),
                                   text=True, capture_output=True)
-            if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
+            if done.returncode: raise SystemExit(f"{self.name} failed:\n{done.stderr[-2000:]}")
             self.known |= {Path(path).name: found for path, found in json.loads(result.read_text()).items()}
         write_json(self.log, self.known, indent=None)
         for path in fresh: path.unlink()
 
     def __call__(self, item: Item) -> tuple[list[Note], float]:  # notes, all of one program; CPU seconds
         found = self.known[self.path(item).name]
-        return [Note(max(on, 0.0), off, int(pitch), int(np.clip(round(127 * loud), 1, 127)))
+        return [Note(max(on, 0.0), off, int(pitch), int(np.clip(round(self.loudest * loud), 1, 127)))
                 for on, off, pitch, loud in found["notes"] if off > max(on, 0.0)], found["cpu"]
+
+
+class BasicPitch(Other):
+    "basic-pitch 0.4.0: any instrument, which is not told."
+
+
+class Transkun(Other):
+    "transkun 2.0.1: a piano's notes, as long as they sound under the pedal."
+    name, script, loudest, subtype = TRANSKUN, TRANSKUN_SCRIPT, 1, "PCM_16"
 
 
 # ---- scores
@@ -303,6 +346,50 @@ def transcribe_all(items: list[Item], transcriber, separator: Separator | None,
     return answers
 
 
+# ---- pianos
+
+def piano_items(folder: Path, names: tuple[str, ...]) -> list[Item]:
+    "The piano of each recording alone, and the recording it is in; the notes are the piano's."
+    items = []
+    for item in recorded_items("", folder, names):
+        if "piano" not in item.stems: continue
+        notes = [note for note in item.notes if family(note.program) == "piano"]
+        items.append(Item("alone", item.name, item.kind, {"piano": item.stems["piano"]}, notes, item.stems["piano"]))
+        if len(item.stems) > 1: items.append(replace(item, set=f"within {len(item.stems)}", notes=notes))
+    return items
+
+
+def piano_rows(items: list[Item], transcriber, others: list[Other]) -> list[dict]:
+    "A row per recording, way of hearing it and transcriber: scores over the piano's notes."
+    rows = []
+    for other in others: other.prepare(items)
+    transcriber(items[0].mixture, RATE, progress=False)  # what only the first call costs is not counted
+    for item in items:
+        ways = [(INSTSEP, lambda: cpu_time(lambda: list(transcriber(item.mixture, RATE, progress=False)))),
+                *([(GIVEN, lambda: cpu_time(lambda: list(transcriber(
+                    item.mixture, RATE, instruments=list(item.stems), progress=False))))]
+                  if set(item.stems) <= set(TRIO) else []),
+                *((other.name, lambda other=other: other(item)) for other in others)]
+        for system, listen in ways:
+            found, cpu = listen()
+            found = [note for note in found if family(note.program) == "piano"]  # the others' are all of one program
+            score = note_scores(item.notes, found)
+            rows.append({"recording": item.name, "piano": item.set, "system": system, "notes": len(item.notes),
+                         "found": len(found), "onset F1": score["onset_f1"],
+                         "onset+offset F1": score["onset_offset_f1"], "onset+velocity F1": score["onset_velocity_f1"],
+                         "velocity r": score["velocity_correlation"], "CPU s per s": cpu / item.seconds})
+    return rows
+
+
+def piano_text(rows: list[dict], command: str) -> str:
+    return (f"# Pianos of recordings\n\n`{command}`\n\nThe piano alone, and within the recording it is in; the scores "
+            "are those of the piano's notes. Of instsep the notes that it gives to the piano count, of the others, "
+            "which do not tell instruments apart, all. Onset within 50 ms; offset within 20 % of the length or 50 ms; "
+            "velocity within 10 % after a linear fit (mir_eval); r: correlation of the velocities of notes that were found. "
+            "basic-pitch and transkun: processor seconds of their first run on the files.\n\n"
+            + format_table(rows, digits=3) + "\n")
+
+
 # ---- thresholds
 
 def tune(transcriber: FrameTranscriber, pieces, count: int) -> list[dict]:
@@ -376,15 +463,27 @@ def main():
     parser.add_argument("--basic-pitch", metavar="PYTHON", help="of an environment with basic-pitch")
     parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "instsep-basic-pitch"),
                         help="folder of basic-pitch's inputs and notes")
+    parser.add_argument("--piano", nargs="+", metavar="RECORDING", help="only the pianos of these: R01 R05")
+    parser.add_argument("--transkun", metavar="PYTHON", help="of an environment with transkun; for --piano")
     parser.add_argument("--tune", action="store_true", help="try thresholds on validation mixtures instead")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    transcriber, split = load_transcriber(args.model), PieceBank.load(args.pieces).split()
+    transcriber = load_transcriber(args.model)
     out, name = Path(args.out), args.name or Path(args.model).name
     command = f"OMP_NUM_THREADS=1 python benchmarks/transcription.py --model {args.model} --count {args.count}"
     if args.separator != "trio": command += f" --separator {args.separator}"
+    if args.piano:
+        others = [kind(python, Path(args.cache).with_name(f"instsep-{kind.name}")) for kind, python in
+                  ((BasicPitch, args.basic_pitch), (Transkun, args.transkun)) if python]
+        rows = piano_rows(piano_items(Path(args.recordings), tuple(args.piano)), transcriber, others)
+        command = (f"OMP_NUM_THREADS=1 python benchmarks/transcription.py --model {args.model} --piano "
+                   f"{' '.join(args.piano)}" + "".join(f" --{other.name} PYTHON" for other in others))
+        write_results(out / f"transcription_{name}_piano", piano_text(rows, command),
+                      dict(model=args.model, torch=torch.__version__, processor=processor(), rows=rows))
+        return
+    split = PieceBank.load(args.pieces).split()
     if args.tune:
         rows = tune(transcriber, split["valid"], args.count)
         fonts = sum(font.startswith((SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT)) for font in soundfonts())

@@ -342,7 +342,7 @@ def _print_error(message: str) -> int:
     return 2
 
 # %% ../nbs/reference/cli.ipynb #1bf60e4a
-def _check_output(path: str, suffix: str | None = None) -> Path:
+def _check_output(path: str | Path, suffix: str | None = None) -> Path:
     "Say before the work begins that its result could not be written."
     path = Path(path)
     if suffix and path.suffix != suffix: raise InstsepError(f"{path}: has to end in {suffix}")

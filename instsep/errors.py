@@ -63,7 +63,7 @@ def _pair(free: tuple, i: np.ndarray, j: np.ndarray, *costs: np.ndarray) -> list
 
 def _sounding(at: dict, notes: dict, chosen: np.ndarray, slack: float) -> dict[int, int]:
     "For each note of `at`, which of the `chosen` notes of its key sounds at its onset; best of its own instrument."
-    found = {}
+    found: dict[int, int] = {}
     by_key = {}
     for index in np.flatnonzero(chosen): by_key.setdefault(notes["key"][index], []).append(index)
     for index, (onset, key, who) in enumerate(zip(at["onset"], at["key"], at["who"])):

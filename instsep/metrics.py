@@ -252,7 +252,8 @@ def _frame_counts(reference: list[Note], estimate: list[Note], frame_rate: float
     order = np.argsort(edges)
     sounding = np.cumsum(changes[order], axis=0)[:-1] > 0  # (edges - 1, 2): between an edge and the next
     lengths = np.diff(edges[order])
-    return tuple(int(lengths[which].sum()) for which in (sounding.all(1), sounding[:, 0], sounding[:, 1]))
+    both, ours, theirs = (int(lengths[which].sum()) for which in (sounding.all(1), sounding[:, 0], sounding[:, 1]))
+    return both, ours, theirs
 
 # %% ../nbs/reference/metrics.ipynb #cf8697bc
 def note_scores(

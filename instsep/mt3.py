@@ -916,7 +916,8 @@ class Transcriber:
             frames = window.frame, window.frame + self.frontend.segment_frames
             start, end = (self.frontend.step(frame, self.codec) for frame in frames)
             limit = end if window.keep_to is not None else min(end, so_far)  # nothing happens after the recording's end
-            return decoder.read(start, ids, limit=limit, probabilities=probabilities) and None
+            decoder.read(start, ids, limit=limit, probabilities=probabilities)
+            return
         start, first = self.frontend.step(window.frame, self.codec), self.frontend.step(window.keep_from, self.codec)
         last = None if window.keep_to is None else self.frontend.step(window.keep_to, self.codec)
         if window.keep_from > window.frame or window.keep_to not in (None, window.frame + self.frontend.segment_frames):

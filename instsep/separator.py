@@ -226,7 +226,8 @@ class Separator(nn.Module):
     ) -> tuple[list[torch.Tensor], list[int | None]]:
         """What a network conditioned on notes needs besides magnitudes, and which stem of each item got the
         out-of-set notes."""
-        bins, unmerged = getattr(self.network, "spectrum_bins", 0), [None] * len(spec)
+        bins = getattr(self.network, "spectrum_bins", 0)
+        unmerged: list[int | None] = [None] * len(spec)
         if not bins: return [], unmerged
         mono = mono_spectrum(spec[:, :, :bins])                                # complex (batch, bins, frames)
         if self.network.training: return [mono], unmerged

@@ -382,7 +382,7 @@ def follow_pitch(
     always: bool = False,        # also of notes that seem to be steady
 ) -> list[np.ndarray | None]:    # of each note: cents above its key every `CONTOUR_SECONDS`; None: it is steady
     "The contours of notes that glide, from the sound. A recording of any length is read block by block."
-    contours = [None] * len(notes)
+    contours: list[np.ndarray | None] = [None] * len(notes)
     if not len(notes): return contours
     frames = np.array([max(2, round((note.offset - note.onset) / CONTOUR_SECONDS)) for note in notes])
     half = np.array([_window(note.pitch) // 2 for note in notes])

@@ -65,7 +65,7 @@ def _peaks(waveform: np.ndarray, sample_rate: int) -> str:
     blocks = np.pad(np.abs(waveform), (0, -len(waveform) % size)).reshape(-1, size)  # (peaks, size)
     return _text(np.round(255 * blocks.max(1)).astype(np.uint8).tobytes())
 
-def _page_notes(item: PageItem, granularity) -> tuple[list, list[str]]:
+def _page_notes(item: PageItem, granularity) -> tuple[list, list]:
     "Each note as [side, onset, offset, pitch, instrument, class, how much, whether it is listed], and the instruments."
     who, reference = instrument_of(granularity), item.reference or ()
     names = sorted({who(note) for note in (*item.estimate, *reference)})
@@ -197,10 +197,10 @@ def _evaluated_item(pair: Pair, evaluation: Evaluation, granularity) -> PageItem
     return PageItem(pair.item, tracks, estimate, reference, tables)
 
 def _sum_of(paths: Iterable[Path]) -> tuple[np.ndarray, int]:
-    first, total = None, None
+    first, total = None, np.zeros(1, np.float32)
     for path in paths:
         waveform, rate, _ = _read(path, first)
-        first, total = first or (waveform, rate), waveform if total is None else total + waveform
+        first, total = first or (waveform, rate), total + waveform
     return total / max(1.0, float(np.abs(total).max())), rate
 
 # %% ../../nbs/reference/evaluation/page.ipynb #6a420798

@@ -69,6 +69,7 @@ def warping_path(
                      else _band(path, len(one), len(other), radius))
         path = path_in_band(one, other, low, high)
         factor //= 2
+    assert path is not None  # the last factor is 1
     return path
 
 # %% ../../nbs/reference/music/alignment.ipynb #a1190018

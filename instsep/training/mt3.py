@@ -246,7 +246,7 @@ def octave_pieces(
             raise InstsepError(f"pieces: {len(pieces)} pieces have not {max(number, 1)} works for the {name} set; "
                                "give more of them")
         chosen.append(list(works.values())[:number])
-    return tuple(chosen)
+    return chosen[0], chosen[1]
 
 # %% ../../nbs/reference/training/mt3.ipynb #fa75dfb1
 class Shuffled(Dataset):

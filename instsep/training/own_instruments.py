@@ -278,7 +278,7 @@ def make_bank(
     sample_rate: int = 22050,
     log=print,
     progress: bool = True,
-) -> tuple[NoteBank, dict]:         # the bank and its recipe; `recipe["test"]`: soundfonts kept for the test
+) -> tuple[NoteBank | None, dict]:  # the bank and its recipe; `recipe["test"]`: soundfonts kept for the test
     "Record all that a training needs, or load it where that was done before."
     from instsep.sound.invent import INVENTORS
     from instsep.sound.soundfont import find_soundfonts
