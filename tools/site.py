@@ -360,8 +360,8 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
-CHECKS = [titles, introductions, torn_cells, entries, stale, colab, alternative_text, names_of_players, links, quarto_keys,
-          signatures]
+CHECKS = [titles, introductions, torn_cells, entries, stale, colab, alternative_text, names_of_players, links,
+          quarto_keys, signatures]
 
 
 class Site:
