@@ -194,11 +194,11 @@ def polyphony(
 def error_rows(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
+    verdicts: list[Verdict] | None = None,  # as judge_notes gives them; None: they are made
     *,
     confidence: Sequence[float] | None = None,  # of each estimated note, if there is one
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
-    excerpt: tuple[float, float] | None = None,  # of `judge_notes`, where no verdicts are given
+    excerpt: tuple[float, float] | None = None,  # of judge_notes, where no verdicts are given
     **labels,  # more columns of each row, such as item="R01", kind="unison"
 ) -> list[dict]:  # a row for each verdict
     """What each note is, beside what became of it. An extra note is described as it was estimated, all others as
@@ -224,7 +224,7 @@ def error_rows(
 
 # %% ../nbs/05_error_analysis.ipynb #cc568619
 def count_errors(
-    rows: list[dict],  # of `error_rows`, of any number of items
+    rows: list[dict],  # of error_rows, of any number of items
     *,
     by: str | Callable[[dict], Hashable] | None = "instrument",  # a column, or a function of the row; None: all as one
     total: str | None = "all",  # name of a last group with all rows; None: no such group
@@ -252,7 +252,7 @@ def _counts(rows: list[dict]) -> dict:
                 precision=found / estimated if estimated else math.nan)
 
 def error_rates(
-    counts: list[dict],  # of `count_errors`
+    counts: list[dict],  # of count_errors
 ) -> list[dict]:  # the same rows, percent of the true notes, extra notes too
     "Counts as percentages of the group's true notes."
     def percent(number, row): return 100 * number / row["notes"] if row["notes"] else math.nan
@@ -261,7 +261,7 @@ def error_rates(
 
 # %% ../nbs/05_error_analysis.ipynb #ca90a29e
 def confusion(
-    rows: list[dict],  # of `error_rows`
+    rows: list[dict],  # of error_rows
 ) -> tuple[list[str], np.ndarray]:  # names, the last one "nothing"; int (true instrument, estimated as)
     "How many notes of each instrument were estimated as which; all notes of both sides are in it."
     names = sorted({row[key] for row in rows for key in ("instrument", "estimated_as") if row[key]}) + ["nothing"]
@@ -272,7 +272,7 @@ def confusion(
     return names, matrix
 
 def show_confusion(
-    rows: list[dict],  # of `error_rows`
+    rows: list[dict],  # of error_rows
     *,
     axes=None,  # matplotlib axes to draw on; None: new ones
     title: str = "",  # written above
@@ -311,7 +311,7 @@ def _legend(place, **options):
 def show_errors(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
+    verdicts: list[Verdict] | None = None,  # as judge_notes gives them; None: they are made
     *,
     instrument: str | None = None,  # only the notes of this one, true or estimated
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
@@ -349,7 +349,7 @@ def show_errors(
 def show_errors_by_instrument(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
+    verdicts: list[Verdict] | None = None,  # as judge_notes gives them; None: they are made
     *,
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     span: tuple[float, float] | None = None,  # seconds to show; None: all
@@ -375,7 +375,7 @@ _LOOKS = dict(zip(CLASSES, [("#0072B2", ""), ("#56B4E9", ""), ("#CC79A7", "////"
                             ("white", ""), ("#999999", "\\\\\\\\"), ("#666666", "----"), ("#D55E00", "xxxx")]))
 
 def show_timeline(
-    rows: list[dict],  # of `error_rows`, of one item
+    rows: list[dict],  # of error_rows, of one item
     *,
     bin_seconds: float = 1.0,  # width of a bar
     axes=None,  # matplotlib axes to draw on; None: new ones
@@ -402,7 +402,7 @@ def show_timeline(
     return axes
 
 def show_shifts(
-    rows: list[dict],  # of `error_rows`
+    rows: list[dict],  # of error_rows
     *,
     limit: float = 0.25,  # seconds to either side
     tolerance: float = 0.05,  # where to draw the lines, in seconds
@@ -446,7 +446,7 @@ def note_roles(
 def impressions(
     reference: Sequence[Note],  # the true notes
     estimate: Sequence[Note],  # the notes to judge
-    verdicts: list[Verdict] | None = None,  # as `judge_notes` gives them; None: they are made
+    verdicts: list[Verdict] | None = None,  # as judge_notes gives them; None: they are made
     *,
     granularity: str | Callable[[int], Hashable] = "full",  # "full", "midi_class", "flat" or a function of the program
     **labels,  # more columns of each row
@@ -467,7 +467,7 @@ def impressions(
     return rows
 
 def impression_table(
-    rows: list[dict],  # of `impressions`, of any number of items
+    rows: list[dict],  # of impressions, of any number of items
 ) -> list[dict]:  # a row per instrument: "recall / precision" in percent for each role
     "The table of impressions, computed."
     def percent(part, whole): return f"{100 * part / whole:.0f} %" if whole else "–"
@@ -494,7 +494,7 @@ def calibration(
 
 # %% ../nbs/05_error_analysis.ipynb #129c1caf
 def calibration_error(
-    table: list[dict],  # of `calibration`
+    table: list[dict],  # of calibration
 ) -> float:  # 0 to 1
     "Expected calibration error: the mean distance of confidence and share of right notes (Guo et al. 2017)."
     total = sum(row["n"] for row in table)

@@ -192,7 +192,7 @@ def fixed_positions(
 def positions_at(
     places: torch.Tensor, # (n,), in steps; they need not be whole
     d_model: int, # width of the network
-    table: str = "magenta", # as for `fixed_positions`
+    table: str = "magenta", # as for fixed_positions
 ) -> torch.Tensor: # float32 (n, d_model)
     "Rows of a table of positions, between its steps, too."
     if table not in ("magenta", "kunato", "segment"):
@@ -340,7 +340,7 @@ class MT3(PreTrainedModel):
         inputs: torch.Tensor | None = None, # features (batch, frames, features of a frame)
         decoder_input_ids: torch.Tensor | None = None, # tokens (batch, length), PAD first
         labels: torch.Tensor | None = None, # tokens to learn (batch, length), -100 where there is none
-        encoded: torch.Tensor | None = None, # of `encode`, instead of `inputs`
+        encoded: torch.Tensor | None = None, # of encode, instead of `inputs`
     ) -> Seq2SeqLMOutput: # loss (with labels), logits (batch, length, vocabulary), encoder_last_hidden_state
         "Logits for all tokens at once, each from those before it; with `labels` the mean cross-entropy too."
         if encoded is None and inputs is None: raise InstsepError("MT3: nothing to listen to; give inputs, or encoded")
@@ -390,7 +390,7 @@ class IncrementalDecoder:
     "`MT3.decode`, one token after another."
     def __init__(self,
         network: MT3, # in evaluation mode
-        encoded: torch.Tensor, # of `MT3.encode`, (batch, frames, d_model)
+        encoded: torch.Tensor, # of MT3.encode, (batch, frames, d_model)
     ):
         self.network = network
         self.memory = [(keys.contiguous(), values.contiguous())
@@ -591,7 +591,7 @@ def _check_fit(expected: dict, found: dict, path: Path) -> None:
 class InstrumentMask:
     "A logits processor that lets a network write nothing but some instruments."
     def __init__(self,
-        instruments: Iterable[str | int], # names, as `instrument_programs` knows them
+        instruments: Iterable[str | int], # names, as instrument_programs knows them
         codec: Codec, # the vocabulary
         num_embeddings: int, # how many scores there are
     ):
@@ -631,7 +631,7 @@ class GrammarMask:
         codec: Codec, # the vocabulary
         *,
         last_step: int | None = None, # of a segment; None: the longest shift is the limit
-        **options, # of `Grammar`: restrike, repeat_steps
+        **options, # of Grammar: restrike, repeat_steps
     ):
         self.make = lambda: Grammar(codec, last_step=last_step, **options)
         # of the last call: (rows, tokens); for each row where it stands, and its number in the batch that was begun
@@ -717,7 +717,7 @@ class EvidenceMask(GrammarMask):
         self.first = {kind: first for kind, (first, _) in codec.ranges.items()}
         self.codec, self.sure, self.steps = codec, sure, len(steps)
 
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor: # as for `GrammarMask`
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor: # as for GrammarMask
         "Forbid what makes no sense or has no evidence. Where nothing is left, time goes on or the segment ends."
         masked = super().__call__(ids, scores).cpu()
         for row, grammar in enumerate(self.grammars):
@@ -827,7 +827,7 @@ class Transcriber:
         device: str | None = None, # "cpu", "cuda", "mps"; None: the best there is
         batch_size: int = 8, # segments at once
         features: Callable | None = None, # as above
-        **options, # of `load_mt3`
+        **options, # of load_mt3
     ) -> "Transcriber":
         "Load a network and make it ready. `InstsepError` where that fails."
         if name_or_path is None:

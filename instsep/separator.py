@@ -239,7 +239,7 @@ class Separator(nn.Module):
         masks: torch.Tensor,            # (batch, stems, bins, frames), the last of them the residual's
         magnitude: torch.Tensor,        # (batch, bins, frames)
         merged_into: list[int | None],  # for each item the stem that got the out-of-set notes
-    ) -> torch.Tensor | None:           # (batch,), for `attenuate_residual`; None: the residual stays as it is
+    ) -> torch.Tensor | None:           # (batch,), for attenuate_residual; None: the residual stays as it is
         "By how much to attenuate the residual: in full where no other instrument plays, else as the network asks for."
         if self.network.training or self.active is not None and self.out_of_set: return None
         if self.active is not None: return masks.new_full(masks.shape[:1], ABSENT_LOG_ATTENUATION)
@@ -270,7 +270,7 @@ class Separator(nn.Module):
         instruments=None,       # names of those that play; None: any may; see `given_instruments`
         overlap: float = 0.2,   # share of a window of 20 s that the next one shares
         refine: bool | None = None,  # learn the instruments at hand from this recording? None: if the model can
-        notes=None,             # a MIDI file or `Note`s, in the recording's own time; see `refining`
+        notes=None,             # a MIDI file or Notes, in the recording's own time; see `refining`
         align: bool = False,    # they are a score, in a time of its own
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
         progress: bool = False,
@@ -302,7 +302,7 @@ class Separator(nn.Module):
     def refining(
         self,
         refine: bool | None = True,  # None: if the model can
-        notes=None,             # path of a MIDI file, or `Note`s, in the recording's own time; they imply `refine`
+        notes=None,             # path of a MIDI file, or Notes, in the recording's own time; they imply `refine`
         align: bool = False,    # they are a score, in a time of its own, which is warped onto each recording's
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
     ) -> "Separator":           # with the same network
@@ -369,7 +369,7 @@ Separator.save_pretrained = _save_pretrained
 
 # %% ../nbs/03_separator.ipynb #6ca6aa46
 def _from_pretrained(
-    name: str | Path = DEFAULT_MODEL,            # of `list_models()`, a folder, or an id on the Hugging Face hub
+    name: str | Path = DEFAULT_MODEL,            # of list_models(), a folder, or an id on the Hugging Face hub
     device: str | torch.device | None = "cpu",   # "cpu", "cuda", "mps"; "auto" or None: the best there is
 ) -> Separator:
     "A trained separator."

@@ -28,7 +28,7 @@ __all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
-    bands: int,               # of a `HarmonicRNN`: 24 to the octave, the first at `LOWEST` bins
+    bands: int,               # of a HarmonicRNN: 24 to the octave, the first at `LOWEST` bins
     hertz: float,             # of that first band
     overtones: int = 20,
 ) -> torch.Tensor:            # (2, bands, pitches): 1 where a pitch has its fundamental, and where it has any partial
@@ -41,7 +41,7 @@ def note_bands(
     near = (1 - (torch.arange(bands)[:, None, None] - partial).abs() / 2).clamp_min(0)
     return torch.stack([near[:, 0], near.amax(1)])
 
-
+# %% ../nbs/09_together.ipynb #4d1d0b76
 @network
 class NoteInformedRNN(HarmonicRNN):
     """A `HarmonicRNN` conditioned on notes: onsets, frames and velocities, as a frame-wise transcriber inside it
@@ -83,7 +83,7 @@ class NoteInformedRNN(HarmonicRNN):
         spec: torch.Tensor,                # as for `note_logits`
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
-    ) -> tuple[torch.Tensor, list[int | None]]:  # as from `merge_monophonic`
+    ) -> tuple[torch.Tensor, list[int | None]]:  # as from merge_monophonic
         """The transcriber's logits with out-of-set notes merged into a monophonic part, and which; where the
         instruments are given, restricted to them."""
         logits = self.note_logits(spec)
@@ -113,9 +113,9 @@ class NoteInformedRNN(HarmonicRNN):
         notes = torch.einsum("wbp,nkipsf->nbswkif", self.bands_of_pitch, posteriors).flatten(3)
         return super().project_bands(y) + self.note_projection(notes)
 
-
+# %% ../nbs/09_together.ipynb #7beb8e3c
 def transcriber_of(
-    separator,       # a `Separator` with a `NoteInformedRNN`
+    separator,       # a Separator with a NoteInformedRNN
 ) -> FrameModel:
     "The transcriber inside a score-informed separator, with its weights."
     inside, config = separator.network, separator.config
@@ -189,7 +189,7 @@ def factorise(
 def under_envelope(
     templates: torch.Tensor,    # of one instrument (bins, notes), each column's sum is 1
     heard: torch.Tensor,        # (notes,), how much of each was heard
-    combs: torch.Tensor,        # (bins, notes), from `harmonic_combs`
+    combs: torch.Tensor,        # (bins, notes), from harmonic_combs
     *,
     width: int = 41,            # bins over which to smooth: 440 Hz
 ) -> torch.Tensor:              # (bins, notes), each column's sum is 1
@@ -218,7 +218,7 @@ def doubling(
 # %% ../nbs/09_together.ipynb #a1190111
 def unscored_notes(
     posteriors: torch.Tensor,   # (heads, rows, pitches, frames), what the transcriber detects
-    given: torch.Tensor,        # (heads, instruments, pitches, frames), as from `note_targets`
+    given: torch.Tensor,        # (heads, instruments, pitches, frames), as from note_targets
     *,
     sure: float = 0.5,          # how likely a note must be
     early: int = 13,            # frames that a given note may come later than it is played
@@ -366,7 +366,7 @@ class Refiner:
 
 # %% ../nbs/09_together.ipynb #5ef10013
 def parts_of(
-    notes,                          # path of a MIDI file, or `Note`s
+    notes,                          # path of a MIDI file, or Notes
     instruments: tuple[str, ...],   # that have a stem
 ) -> dict[str, np.ndarray]:         # name -> (n, 4): onset s, offset s, pitch, velocity; first those that have a stem
     "The notes of each instrument, by track name or program; drums are left out. `InstsepError` where there are none."
@@ -400,7 +400,7 @@ class _Anyone(FrameTranscriber):
         return self.network(waveform[None])[0, :2].float().sigmoid().amax(1)[..., :-1].cpu().numpy()
 
 def note_evidence(
-    separator,                      # with a `NoteInformedRNN`
+    separator,                      # with a NoteInformedRNN
     audio,                          # a file, or a waveform (samples,) or (channels, samples)
     sample_rate: int | None = None, # Hz, of a waveform
 ) -> np.ndarray:                    # float16 (2: onset, frame; pitches, frames)

@@ -248,7 +248,7 @@ def _clashes(
     return (np.abs(mine - theirs) < 0.6).any(1)
 
 def _vote(
-    peaks: np.ndarray,    # (peaks, 4), as `_peaks` finds them
+    peaks: np.ndarray,    # (peaks, 4), as _peaks finds them
     clashes: np.ndarray,  # bool (PARTIALS,)
 ) -> tuple[float, float]: # cents above the key, and the share of the votes for it
     "Where most peaks say that the note is."
@@ -442,7 +442,7 @@ def _middle(values: np.ndarray, weights: np.ndarray) -> float:  # both (n,)
 
 def estimate_tuning(
     notes: Sequence[Note],
-    cents: np.ndarray,      # (notes,), as `measure_cents` finds them
+    cents: np.ndarray,      # (notes,), as measure_cents finds them
     sure: np.ndarray,       # (notes,)
     *,
     least: int = 2,         # a step with fewer notes is left out
@@ -465,9 +465,9 @@ def estimate_tuning(
 # %% ../nbs/06_ethics.ipynb #a3b68ae8
 def with_cents(
     transcription: Transcription,
-    cents: np.ndarray,      # (notes,), as `measure_cents` finds them
+    cents: np.ndarray,      # (notes,), as measure_cents finds them
     sure: np.ndarray,       # (notes,)
-    contours: Sequence | None = None,  # of each note, as `follow_pitch` finds them
+    contours: Sequence | None = None,  # of each note, as follow_pitch finds them
 ) -> Transcription:
     """The notes with their cents, doubles left out; one that could not be measured has those of its step, or of the
     whole, and one that moves those of its contour's middle."""

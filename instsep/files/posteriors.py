@@ -63,7 +63,7 @@ class Evidence:
             yield posterior_features(found[0], found[1], before)
             before = found[1, ..., -1]
 
-    def measure(self, notes: list) -> list:  # of `Note`s, in order -> the same notes
+    def measure(self, notes: list) -> list:  # of Notes, in order -> the same notes
         "The same notes with onsets at the posteriors' peaks, offsets where they no longer sound, and velocities."
         if not notes or not self.held: return notes
         self.picker.settle()
@@ -95,7 +95,7 @@ class Evidence:
         found = np.abs(nearest - wanted) <= self.within
         return np.where(found, nearest - row * far, onset), found
 
-
+# %% ../../nbs/reference/files/posteriors.ipynb #a30a0f1a
 class PosteriorTranscriber(Transcriber):
     """A `Transcriber` whose network reads the posteriors of a frame-wise one, which is loaded with it.
     `InstsepError` where the two do not fit."""
@@ -120,8 +120,8 @@ class PosteriorTranscriber(Transcriber):
         if not self.measured: return found
         return Transcription(evidence.measure(list(found)), found.confidence, found.counts, found.names)
 
-
-def check_fit(config, transcriber: FrameTranscriber) -> None:  # config: an `MT3Config`
+# %% ../../nbs/reference/files/posteriors.ipynb #a620160e
+def check_fit(config, transcriber: FrameTranscriber) -> None:  # config: an MT3Config
     "`InstsepError` where an MT3 cannot read a transcriber's posteriors."
     model, front = transcriber.network.config, config.frontend
     if (tuple(model.instruments), model.sample_rate, model.hop) != (config.instruments, front.sample_rate, front.hop):

@@ -60,6 +60,7 @@ def note_weights(
     length = np.sqrt(np.clip((offset - onset) / 0.6, 0.1, 4))
     return onset, velocity / 127 * length * (1 + np.clip((72 - pitch) / 24, 0, 1.5))
 
+# %% ../../nbs/reference/music/beats.ipynb #5166e956
 def onset_curve(
     onset: np.ndarray,  # (n,) s
     weight: np.ndarray,  # (n,)

@@ -70,7 +70,7 @@ def _ends_together(
 PIANOS = range(6)  # General MIDI's programs that have this pedal: not the harpsichord and the clavinet
 
 def write_pedal(
-    midi: 'mido.MidiFile',  # of `write_midi`, with one tempo; is changed
+    midi: 'mido.MidiFile',  # of write_midi, with one tempo; is changed
     notes: Iterable['Note'],  # which it was made of
 ) -> None:
     "Add the pedal of each piano to its tracks."
