@@ -238,7 +238,7 @@ def unscored_notes(
 class Refiner:
     "Masks of one recording, refined with templates of the notes that are heard in it, window by window."
     THRESHOLD, POWER, ANCHOR, ROUNDS = 0.15, 0.6, 0.1, 10               # chosen on held-out mixtures
-    ENVELOPE = 0.1                                                      # weight of `under_envelope`
+    ENVELOPE, GIVEN = 0.1, 0.5                  # weight of `under_envelope`; posterior at least of a note that is given
     DOUBLED, UNSURE = 0.5, 0.06                                         # see `_anchor`
     NETWORK, TRUST, SHARPNESS = 0.3, 0.6, 1.5                           # see `_joined`
     HIGHEST = 6900.0                                                    # Hz; above it masks stay as they are
@@ -258,10 +258,13 @@ class Refiner:
         self.unscored, self.lacking = separator.unscored, False
         # extra: instruments that have no stem in the network
         self.known, self.extra = len(names), len(extra)
-        self.decay = torch.tensor([self.CLOSING["monophonic" if k in net.notes.monophonic else "others"]
-                                   for k in self.active]
-                                  + [self.CLOSING["others"]] * len(extra))
+        self.monophonic = net.notes.monophonic
+        self.decay = self._closing([*self.active, *range(self.known, self.known + self.extra)])
         self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
+
+    def _closing(self, rows) -> torch.Tensor:  # (rows,)
+        "By what factor the gates of these instruments may close from one frame to the next."
+        return torch.tensor([self.CLOSING["monophonic" if k in self.monophonic else "others"] for k in rows])
 
     def _given(self, first: int, frames: int) -> torch.Tensor:  # (heads, instruments and extra ones, pitches, frames)
         "What a perfect transcriber would output for a window."
@@ -273,12 +276,17 @@ class Refiner:
         logits: torch.Tensor,  # (1, heads, instruments and other, pitches, frames)
         first: int,            # number of the window's first frame
     ) -> torch.Tensor:         # the same shape
-        "What the network is conditioned on: the transcriber's logits, or the notes that are given."
+        """What the network is conditioned on: the transcriber's logits; where the notes are given, what it detects of
+        them."""
         if self.parts is None: return logits
         given = self._given(first, logits.shape[-1]).to(logits.device)
         own, extra = given[:, :self.known], given[:, self.known:]
         other = extra.amax(1, keepdim=True) if self.extra else torch.zeros_like(own[:, :1])
         rows, heard = torch.cat([own, other], 1), logits[0].float().sigmoid()
+        closing = self._closing(range(rows.shape[1])).to(rows.device)
+        may = note_gates(rows[:2], closing) > 0.05                              # (rows, pitches, frames)
+        may |= nn.functional.max_pool1d(rows[:2].amax(0), 5, 1, 2) > 0          # two frames early
+        rows = torch.maximum(heard.amax(1, keepdim=True) * may, self.GIVEN * rows)  # as it sounds, by who has it
         lacking = unscored_notes(heard, given)                                  # 0 where the score has notes
         self.lacking = bool(lacking.any()) and self.unscored == "residual"
         if self.unscored == "residual": rows[:, -1] = torch.maximum(rows[:, -1], lacking.amax(1))
