@@ -563,7 +563,7 @@ def explore(
                     span=(start, start + seconds), instrument=None if instrument == "all" else instrument)
         plt.show()
         first = round(start * chosen.sample_rate)
-        display(play(chosen.waveform[..., first:], chosen.sample_rate, seconds=seconds))
+        display(play(chosen.waveform[..., first:], chosen.sample_rate, seconds=seconds, label="the passage"))
     names = sorted({row["instrument"] for part in rows.values() for row in part})
     box = widgets.interactive(show, item=list(items), instrument=["all", *names], error=list(CLASSES[::-1]),
                               number=(0, 50))

@@ -107,7 +107,8 @@ class PosteriorTranscriber(Transcriber):
         batch_size: int = 8,         # segments at once
         measured: bool = True,       # onsets, offsets and velocities as measured; else as the tokens have them
     ):
-        self.reader, self.measured = FrameTranscriber.from_pretrained(network.config.transcriber, device=device), measured
+        self.reader = FrameTranscriber.from_pretrained(network.config.transcriber, device=device)
+        self.measured = measured
         check_fit(network.config, self.reader)
         super().__init__(network, features=lambda blocks: Evidence(self.reader).features(blocks), batch_size=batch_size)
 
