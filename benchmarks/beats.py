@@ -2,24 +2,28 @@
 
     OMP_NUM_THREADS=1 python benchmarks/beats.py --pieces data/pieces.npz
 
-Minutes of test pieces whose notes lie on a grid of sixteenths are played as nobody writes them: at 70 to 140 % of their
-tempo, in waves of 12 % around it, 30 % slower at the end, each note 12 ms early or late, with up to a second of silence
-before. The beats found are compared with the quarters of the score: F1 within 70 ms (mir_eval), as they are, and as the
-best of the same, half and double tempo, on the beat or between two. librosa's `beat_track` gets the same curve of onsets,
-and its own tempo. Results go to benchmarks/results/beats.json and .md.
+Minutes of test pieces whose notes lie on a grid of sixteenths are played as nobody writes them: at 70 to 140 % of
+their tempo, in waves of 12 % around it, 30 % slower at the end, each note 12 ms early or late, with up to a second of
+silence before. The beats found are compared with the quarters of the score: F1 within 70 ms (mir_eval), as they are,
+and as the best of the same, half and double tempo, on the beat or between two. librosa's `beat_track` gets the same
+curve of onsets, and its own tempo. Of performances by pianists (--performances), whose beats nobody has marked, the
+beats in a bar are counted that are found in each. Results go to benchmarks/results/beats.json and .md.
 """
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from mir_eval.beat import f_measure
 
 from instsep.metrics import format_table
-from instsep.music.beats import RATE, find_beats, note_weights, onset_curve
-from instsep.music.notes import Note
+from instsep.music.beats import RATE, find_bars, find_beats, note_weights, onset_curve
+from instsep.music.notes import Note, read_midi
 from instsep.music.pieces import PieceBank
 from common import PIECES, RESULTS, arguments, write_results
 
 QUARTER, MINUTE = 0.6, 60.0  # s, of the bank's 100 quarters a minute
+PERFORMANCES = "../shared/reference/performances"
+METERS = dict(Chopin_op10_no3="2/4", Chopin_op38="6/8", Mozart_K331="6/8", Schubert_D783="3/4")
 
 
 def played(notes: np.ndarray, random: np.random.Generator) -> tuple[list[Note], np.ndarray]:  # notes, beats in s
@@ -69,9 +73,23 @@ def by_librosa(onset: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return beats[(beats > onset.min() - 0.07) & (beats < onset.max() + 0.07)]
 
 
+def bars_found(folder: Path) -> list[dict]:
+    "How many performances of each piece got bars of three beats, and of four."
+    rows = []
+    for piece, meter in METERS.items():
+        found = Counter()
+        for path in sorted(folder.glob(f"{piece}*.mid")):
+            onset, weight = note_weights(read_midi(path))
+            found[find_bars(find_beats(onset, weight), onset, weight)[0]] += 1
+        rows.append({"piece": piece, "meter": meter, "performances": sum(found.values()), "three": found[3],
+                     "four": found[4]})
+    return [row for row in rows if row["performances"]]
+
+
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
+    parser.add_argument("--performances", default=PERFORMANCES)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
@@ -81,12 +99,15 @@ def main():
         rows.append({"beats by": name, "pieces": len(each), "F1": float(each[:, 0].mean()),
                      "F1 at any level": float(each[:, 1].mean()), "pieces above 0.9": int((each[:, 0] > 0.9).sum()),
                      "above 0.9 at any level": int((each[:, 1] > 0.9).sum())})
+    bars = bars_found(Path(args.performances))
     bach = sum(name.startswith("bach") for name, _, _ in data)
-    text = (f"# Beats\n\n`OMP_NUM_THREADS=1 python benchmarks/beats.py --count {args.count}`\n\nUp to a minute of each of "
-            f"{len(data)} test pieces ({bach} by Bach), played with waves of tempo, a ritardando and uneven onsets; F1 of "
-            "the beats within 70 ms, against the quarters of the score, and against the same, half or double tempo, on "
-            "or between its beats:\n\n" + format_table(rows, digits=2) + "\n")
-    write_results(Path(args.out) / "beats", text, dict(rows=rows))
+    text = (f"# Beats\n\n`OMP_NUM_THREADS=1 python benchmarks/beats.py --count {args.count}`\n\nUp to a minute of each "
+            f"of {len(data)} test pieces ({bach} by Bach), played with waves of tempo, a ritardando and uneven onsets; F1 "
+            "of the beats within 70 ms, against the quarters of the score, and against the same, half or double tempo, "
+            "on or between its beats:\n\n" + format_table(rows, digits=2)
+            + "\n\nBars of three or four beats, as they are found in performances by pianists:\n\n" + format_table(bars)
+            + "\n")
+    write_results(Path(args.out) / "beats", text, dict(rows=rows, bars=bars))
 
 
 if __name__ == "__main__": main()

@@ -75,10 +75,10 @@ def main():
         rows.append(compare(piece, mine, find_pedal))
     rows = [{key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
             for row in rows]
-    text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time in "
-            "which the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; with "
-            "exact ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is always "
-            "down; and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
+    text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time "
+            "in which the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; "
+            "with exact ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is "
+            "always down; and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
             + format_table(rows, digits=2) + "\n")
     write_results(Path(args.out) / "pedal", text, dict(rows=rows))
 

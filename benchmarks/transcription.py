@@ -385,7 +385,7 @@ def piano_text(rows: list[dict], command: str) -> str:
     return (f"# Pianos of recordings\n\n`{command}`\n\nThe piano alone, and within the recording it is in; the scores "
             "are those of the piano's notes. Of instsep the notes that it gives to the piano count, of the others, "
             "which do not tell instruments apart, all. Onset within 50 ms; offset within 20 % of the length or 50 ms; "
-            "velocity within 10 % after a linear fit (mir_eval); r: correlation of the velocities of notes that were found. "
+            "velocity within 10 % after a linear fit (mir_eval); r: correlation of the velocities of found notes. "
             "basic-pitch and transkun: processor seconds of their first run on the files.\n\n"
             + format_table(rows, digits=3) + "\n")
 
