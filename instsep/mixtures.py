@@ -562,7 +562,7 @@ def render_dataset(
     *,
     workers: int = 1,       # processes; the bytes do not depend on their number
     progress: bool = True,
-    elsewhere=None,         # instead: a function of item numbers that has them made, as `run_jobs` does
+    elsewhere=None,         # instead: a function of item numbers that has them made, as run_jobs does
 ) -> Path:                  # folder/manifest.jsonl, a line for each item of the folder
     """Write items of a data set to disk: FLAC mixture and stems, MIDI, JSON, one folder each; starts again where it
     stopped.

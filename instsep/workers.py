@@ -103,7 +103,7 @@ def run_jobs(
     cluster: str | None = None, # instead: the address of a Dask scheduler, or its file
     setup: Callable[[], None] | None = None, # called first by each process on this machine
     method: str = "spawn", # how these begin; "fork" shares the memory of this one
-) -> Iterator: # what came of each job, in the order of jobs, as soon as it and those before it are done; or `Lost`
+) -> Iterator: # what came of each job, in the order of jobs, as soon as it and those before it are done; or Lost
     "Do jobs side by side. Each is done to its end once; a job whose process is killed is begun again by another."
     if cluster is not None: yield from _run_on_cluster(function, jobs, cluster)
     else: yield from _run_here(function, list(jobs), workers, setup, method)
