@@ -35,14 +35,14 @@ def recording_items(folder):
     for path, about, stems in recordings(folder): yield path.name, about["kind"], stems
 
 
-def score(model, items, label, given=False):
+def score(model, items, label, given=False, refine=None):
     "Rows of stem scores; `given`: with `--instruments`, the instruments that play are given to the separator."
     rows = []
     for name, kind, stems in items:
         mixture = sum(stems.values())
         playing_names = [name for name in stems if stems[name].any()] if given else None
         found = {stem: sound.numpy()
-                 for stem, sound in model.separate(mixture, 44100, instruments=playing_names).items()}
+                 for stem, sound in model.separate(mixture, 44100, instruments=playing_names, refine=refine).items()}
         # (1, samples)
         estimates = {name: found.get(name, np.zeros_like(mixture)) for name in (*model.config.instruments, "residual")}
         inside = {k: stems.get(k, np.zeros_like(mixture)) for k in model.config.instruments}
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--pieces", default=PIECES, help="a piece bank, made by instsep pieces")
     parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
+    parser.add_argument("--no-refine", action="store_true", help="without refinement on the recording")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
@@ -76,11 +77,12 @@ def main():
     model = Separator.from_pretrained(args.model)
     bank = PieceBank.load(args.pieces)
     pieces = bank.split()["test"]
-    rows, begun = [], time.process_time()
+    rows, begun, refine = [], time.process_time(), False if args.no_refine else None
     for label, font in test_soundfonts():
-        rows += score(model, soundfont_items(font, pieces, args.count, model.config.instruments), label)
+        rows += score(model, soundfont_items(font, pieces, args.count, model.config.instruments), label, refine=refine)
     items = list(recording_items(args.recordings))
-    for given in (False, True): rows += score(model, items, "recordings" + ", instruments given" * given, given)
+    for given in (False, True):
+        rows += score(model, items, "recordings" + ", instruments given" * given, given, refine)
 
     measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
     mixtures = [r for r in rows if r["stem"] != "other" and not r["item"].startswith(("R05", "R06"))]
@@ -109,7 +111,7 @@ def main():
                                  "leakage")}
               for r in rows if r["item"].startswith("R")]
     text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count "
-            f"{args.count}`\n\nSI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
+            f"{args.count}{' --no-refine' * args.no_refine}`\n\nSI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
             "as the estimate), beside the ideal ratio mask with the mixture's phase (4096 bins). Leakage: an absent "
             "instrument's stem below the mixture, in dB. Instruments given: with `--instruments`; those that do not "
             "play have no stem then.\n\n"

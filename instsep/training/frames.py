@@ -33,7 +33,7 @@ from .separator import (
 
 # %% auto #0
 __all__ = ['WIDENED_OPTIONS', 'FOR_MT3', 'NoteMixtures', 'notes_loss', 'start_from_separator', 'FramesModule', 'corrupt_notes',
-           'JointModule', 'widen', 'train_frames', 'training_summary']
+           'JointModule', 'widen', 'interpolate_weights', 'train_frames', 'training_summary']
 
 # %% ../../nbs/reference/training/frames.ipynb #859a28d1
 class NoteMixtures(Dataset):
@@ -210,6 +210,21 @@ def widen(
         weights[name] = weight
     new.load_state_dict(weights)
     return new.train(separator.network.training)
+
+# %% ../../nbs/reference/training/frames.ipynb #b8d2e3f4
+def interpolate_weights(
+    before: nn.Module,
+    after: nn.Module,     # the same network, trained further; it gets the weights
+    share: float = 0.5,   # of `after`: 0 gives those before, 1 changes nothing
+) -> nn.Module:           # `after`
+    """Weights between those of a network and of itself after more training (Wortsman et al. 2022, "Robust fine-tuning
+    of zero-shot models"). `InstsepError` where the two are not the same network."""
+    old, new = before.state_dict(), after.state_dict()
+    if {name: value.shape for name, value in old.items()} != {name: value.shape for name, value in new.items()}:
+        raise InstsepError("interpolate weights: these are two different networks")
+    after.load_state_dict({name: torch.lerp(old[name].to(value), value, share) if value.is_floating_point() else value
+                           for name, value in new.items()})
+    return after
 
 # %% ../../nbs/reference/training/frames.ipynb #e28f12f5
 class _Best(Callback):
