@@ -111,7 +111,8 @@ def main():
                                  "leakage")}
               for r in rows if r["item"].startswith("R")]
     text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count "
-            f"{args.count}{' --no-refine' * args.no_refine}`\n\nSI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
+            f"{args.count}{' --no-refine' * args.no_refine}`\n\n"
+            "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
             "as the estimate), beside the ideal ratio mask with the mixture's phase (4096 bins). Leakage: an absent "
             "instrument's stem below the mixture, in dB. Instruments given: with `--instruments`; those that do not "
             "play have no stem then.\n\n"

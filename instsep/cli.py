@@ -247,13 +247,13 @@ def _do_all(one, jobs: list[tuple[Path, str]], workers: int, cluster: str | None
     if workers == 1 and cluster is None: return sum(not one(*job, _say) for job in jobs)
     if any(str(path) == "/dev/stdin" for path, _ in jobs):
         raise InstsepError("-: the standard input is this process's; leave --workers and --cluster out")
-    failed, said = 0, set()
+    failed, reported = 0, set()
     with contextlib.closing(run_jobs(partial(_told, one), jobs, workers=workers, cluster=cluster)) as outcomes:
         for (path, _), outcome in zip(jobs, outcomes):
             done, lines = (False, [(f"{path}: {outcome}", True)]) if isinstance(outcome, Lost) else outcome
             for line, is_error in lines:
-                if not (is_error and line in said): _say(line, is_error)
-                said.add(line)
+                if not (is_error and line in reported): _say(line, is_error)
+                reported.add(line)
             failed += not done
     return failed
 

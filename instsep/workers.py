@@ -63,7 +63,7 @@ def _leave(number, frame):
     raise SystemExit(128 + number)
 
 def _portable(error: Exception) -> Exception:
-    "The error, or what it says if it cannot be sent to another process."
+    "The error, or its text if it cannot be sent to another process."
     try: return pickle.loads(pickle.dumps(error))
     except Exception: return RuntimeError(repr(error))
 
@@ -113,9 +113,9 @@ def _run_here(function, jobs: list, workers: int, setup, method: str) -> Iterato
     threads = max(1, (os.cpu_count() or 1) // workers)
     waiting, free, deaths = deque(enumerate(jobs)), list(range(workers))[::-1], Counter()
     crew: dict[int, _Worker] = {}  # by number
-    answers, told = {}, 0
+    answers, yielded = {}, 0
     try:
-        while told < len(jobs):
+        while yielded < len(jobs):
             while waiting and free:
                 number = free.pop()
                 if number not in crew:
@@ -134,11 +134,11 @@ def _run_here(function, jobs: list, workers: int, setup, method: str) -> Iterato
                     if deaths[job[0]] < DEATHS: waiting.appendleft(job)
                     else: answers[job[0]] = True, Lost()
                 free.append(number)
-            while told in answers:
-                succeeded, value = answers.pop(told)
+            while yielded in answers:
+                succeeded, value = answers.pop(yielded)
                 if not succeeded: raise value
                 yield value
-                told += 1
+                yielded += 1
     finally:
         for worker in crew.values(): worker.end(now=worker.job is not None)
 

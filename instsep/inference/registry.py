@@ -199,13 +199,13 @@ def model_card(
     lines = [f"{key}: {value}" for key, value in header.items()] + ["tags:", "- music", f"- {task}"]
     lines += [f"- {name}" for name in config.get("instruments") or []]
     def plain(value): return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    told = [f"- {key.replace('_', ' ')}: {plain(value)}" for key, value in card.items()]
+    lines_of_card = [f"- {key.replace('_', ' ')}: {plain(value)}" for key, value in card.items()]
     limits = f"[MODEL_CARD.md]({_HOME}/blob/main/MODEL_CARD.md)"
     parts = ["---\n" + "\n".join(lines) + "\n---", f"# {repo_id.split('/')[-1]}",
              f"{about} Made with [instsep]({_HOME}).",
              f"```bash\npip install instsep\ninstsep {command} song.mp3 -n {repo_id}\n```",
              f"```python\n{use}(\"{repo_id}\")\n```",
-             *(["## Training", "\n".join(told)] if told else []),
+             *(["## Training", "\n".join(lines_of_card)] if lines_of_card else []),
              f"Data, scores and limits of the models that come with instsep: {limits}."]
     return "\n\n".join(parts) + "\n"
 
