@@ -262,7 +262,8 @@ def text(log):
 
 SI-SDR improvement in dB over the mixture, mean / median over the stems of {log["test_mixtures"]} mixtures of held-out
 pieces; in brackets the seeds it is averaged over. No mixture is seen twice; batches of {BATCH} x {SECONDS} s, Adam at
-{LEARNING_RATE}, no clipping. Each row keeps the change of the row above. An empty cell has not been run yet: the same command goes on.
+{LEARNING_RATE}, no clipping. Each row keeps the change of the row above. An empty cell has not been run yet: the same
+command goes on.
 
 """ + "\n".join(parts)
 
