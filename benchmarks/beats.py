@@ -103,9 +103,9 @@ def main():
     bach = sum(name.startswith("bach") for name, _, _ in data)
     text = (f"# Beats\n\n`OMP_NUM_THREADS=1 python benchmarks/beats.py --count {args.count}`\n\nUp to a minute of each "
             f"of {len(data)} test pieces ({bach} by Bach), played with waves of tempo, a ritardando and uneven onsets; "
-            "F1 of the beats within 70 ms, against the quarters of the score, and against the same, half or double tempo, "
-            "on or between its beats:\n\n" + format_table(rows, digits=2)
-            + "\n\nBars of three or four beats, as they are found in performances by pianists:\n\n" + format_table(bars)
+            "F1 of the beats within 70 ms, against the quarters of the score, and against the same, half or double "
+            "tempo, on or between its beats:\n\n" + format_table(rows, digits=2)
+            + "\n\nBars of three or four beats, as found in performances by pianists:\n\n" + format_table(bars)
             + "\n")
     write_results(Path(args.out) / "beats", text, dict(rows=rows, bars=bars))
 

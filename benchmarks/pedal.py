@@ -5,7 +5,8 @@
 For each performance (MIDI files with notes and control change 64, of a piano with sensors) the notes are read as long
 as they sound under the pedal, `find_pedal` tells when it was down, and this is compared with control change 64, in
 steps of 10 ms, all performances together. Then again with ends moved by a normal error (not those
-that the next stroke of a key makes). Writes benchmarks/results/pedal.json and .md.
+that the next stroke of a key makes). And for the first 20 s of six of them, played by the default soundfont,
+with the notes that the default transcriber finds. Writes benchmarks/results/pedal.json and .md.
 """
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from common import RESULTS, arguments, write_results
 
 STEP = 0.01  # s
 PERFORMANCES = "../shared/reference/performances"
+HEARD = ("Chopin_op10_no3_p01", "Chopin_op38_p02", "Mozart_K331_1st-mov_p03", "Schubert_D783_no15_p04",
+         "Chopin_op10_no3_p09", "Schubert_D783_no15_p12")
 
 
 def pedal_of(path: Path) -> np.ndarray:  # (times, 2): down, up again, in s
@@ -58,6 +61,20 @@ def compare(label: str, performances: list, find) -> dict:
                 down=true / total)
 
 
+def heard(folder: Path, seconds: float = 20.0) -> list[dict]:
+    "The same of notes that were transcribed, and of the true notes of these excerpts."
+    from instsep.frames import FrameTranscriber
+    from instsep.sound.soundfont import synthesize
+    transcriber, excerpts = FrameTranscriber.from_pretrained(), []
+    for path in [folder / f"{name}.mid" for name in HEARD if (folder / f"{name}.mid").is_file()]:
+        notes = [note for note in read_midi(path) if note.offset < seconds]
+        found = transcriber(synthesize(notes), 44100, instruments=["piano"], progress=False)
+        pedal = [(down, min(up, seconds)) for down, up in pedal_of(path) if down < seconds]
+        excerpts.append((notes, list(found), pedal))
+    return [compare(label, [(excerpt[which], excerpt[2]) for excerpt in excerpts], find_pedal)
+            for which, label in ((1, "transcribed, 20 s"), (0, "exact, these 20 s"))]
+
+
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--performances", default=PERFORMANCES)
@@ -73,12 +90,14 @@ def main():
     for piece in dict.fromkeys(path.stem.rsplit("_p", 1)[0] for path in paths):
         mine = [one for path, one in zip(paths, performances) if path.stem.startswith(piece)]
         rows.append(compare(piece, mine, find_pedal))
+    rows += heard(Path(args.performances))
     rows = [{key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
             for row in rows]
     text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time "
             "in which the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; "
             "with exact ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is "
-            "always down; and each piece, with exact ends. `down` is the share of time in which it is down.\n\n"
+            "always down; each piece, with exact ends; and as the default transcriber hears 20 s of six, played "
+            "by the default soundfont, given that a piano plays. `down`: the share of time in which it is down.\n\n"
             + format_table(rows, digits=2) + "\n")
     write_results(Path(args.out) / "pedal", text, dict(rows=rows))
 

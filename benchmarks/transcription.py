@@ -233,7 +233,7 @@ class Other:
 
 
 class BasicPitch(Other):
-    "basic-pitch 0.4.0: any instrument, which is not told."
+    "basic-pitch 0.4.0: notes of any instrument, without its name."
 
 
 class Transkun(Other):
