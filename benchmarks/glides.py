@@ -7,7 +7,7 @@ step to another, a *kampita* (an oscillation between two), a glissando, a bend o
 stays where it is. Each phrase is played alone, and over a drone of plucked strings that is as loud. A frame counts
 where the pitch moves: by more than 10 cents within a tenth of a second. It is right within 25 cents.
 
-First each estimator is told when the notes sound, and scored on the frames of the glides. Estimators that are not
+First each estimator is given when the notes sound, and scored on the frames of the glides. Estimators that are not
 installed are left out with a line: librosa's pyin, swift-f0, pesto, torchfcpe, torchcrepe. Then the transcriber finds
 the notes of clarinet and guitar itself, and as keys, as cents and as contours they are asked where the pitch is; and
 so is basic-pitch with its own bends. Last, how many steady notes of passages in tune are taken for glides. Writes
@@ -85,7 +85,8 @@ def phrase(bank: NoteBank, name: str, drone: NoteBank, random: np.random.Generat
         at += FRAME * len(cents) + 0.05
     alone = np.zeros(round((at + 0.3) * RATE), np.float32)
     for begin, sound in parts: alone[begin:begin + len(sound)] += sound
-    strings = np.array([[0.6 * k, 0.6 * k + 2, tonic - 24 + (7, 12, 12, 0)[k % 4], 70] for k in range(int(at / 0.6) + 1)])
+    strings = np.array([[0.6 * k, 0.6 * k + 2, tonic - 24 + (7, 12, 12, 0)[k % 4], 70]
+                        for k in range(int(at / 0.6) + 1)])
     plucked = render(drone, strings, "guitar", seconds=len(alone) / RATE)[:len(alone)]
     plucked *= np.sqrt(np.square(alone).mean() / np.square(plucked).mean())
     return dict(player=name, notes=notes, curves=curves, alone=alone, drone=alone + plucked,
@@ -112,7 +113,7 @@ def added(scores: list[dict], kinds) -> float:
     return sum(s[k][0] for s in scores for k in kinds) / sum(s[k][1] for s in scores for k in kinds)
 
 
-# ---- estimators that need to be told nothing: a waveform in, times and Hz out
+# ---- estimators that need no notes: a waveform in, times and Hz out
 
 def estimators(names=None) -> dict[str, Callable]:
     "Those that are installed, or some of them."
@@ -205,7 +206,8 @@ def explained(item: dict, written: Transcription, contours=None) -> dict:
 # ---- the run
 
 def report(result: dict) -> str:
-    first = [{"estimator": name, "alone: glides (%)": f"{100 * row['alone']:.0f}", "steady": f"{100 * row['alone_steady']:.0f}",
+    first = [{"estimator": name, "alone: glides (%)": f"{100 * row['alone']:.0f}",
+              "steady": f"{100 * row['alone_steady']:.0f}",
               "over a drone: glides (%)": f"{100 * row['drone']:.0f}", "steady ": f"{100 * row['drone_steady']:.0f}",
               "CPU s a second": f"{row['cpu']:.3f}"} for name, row in result["estimators"].items()]
     kinds = [{"kind": kind, **{f"{name}": f"{100 * value:.0f}" for name, value in row.items()}}
@@ -261,8 +263,9 @@ def main():
     glides, table, kinds = [kind for kind in KINDS if kind != "steady"], {}, {kind: {} for kind in KINDS}
 
     def row(name, scores: dict, cpu: float):
-        table[name] = dict(cpu=cpu / 2 / seconds, **{key: added(own, which) for setting, own in scores.items()
-                                                    for key, which in ((setting, glides), (f"{setting}_steady", ["steady"]))})
+        table[name] = dict(cpu=cpu / 2 / seconds)
+        for setting, own in scores.items():
+            table[name] |= {setting: added(own, glides), f"{setting}_steady": added(own, ["steady"])}
         print(name, table[name], flush=True)
     for name, always in (("follow_pitch", False), ("follow_pitch, of every note", True)):
         scores, spent = {}, 0.0
@@ -290,7 +293,7 @@ def main():
         except Exception as error: print(f"{name}: left out ({type(error).__name__}: {error})")
         else: row(name, found["scores"], found["cpu"])
     transcriber, trio = load_transcriber(device="cpu"), [item for item in items if item["player"] in TRIO_PLAYERS]
-    named = "contours, and who plays is named (--instruments)"
+    named = "contours, instruments given (--instruments)"
     written = {name: {} for name in ("keys", "one bend a note (cents)", "contours (--pitch-bend)", named)}
     for setting in ("alone", "drone"):
         scores = {name: [] for name in written}
@@ -322,8 +325,9 @@ def main():
         contours = follow_pitch(players(tuned, 6.0, REAL).sum(0), tuned, RATE)
         false["notes"] += len(tuned)
         false["taken"] += sum(contour is not None for contour in contours)
-    result = dict(command="python benchmarks/glides.py" + " --basic-pitch PYTHON" * bool(args.basic_pitch), phrases=len(items), seconds=seconds,
-                  players=list(PLAYERS), estimators=table, kinds=kinds, written=written, false=false,
+    result = dict(command="python benchmarks/glides.py" + " --basic-pitch PYTHON" * bool(args.basic_pitch),
+                  phrases=len(items), seconds=seconds, players=list(PLAYERS), estimators=table,
+                  kinds=kinds, written=written, false=false,
                   machine=f"{processor()}, torch {torch.__version__}, one thread")
     write_results(RESULTS / args.name, report(result), result)
 

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/time_traits.py --pieces pieces.npz
 
-Passages as in `benchmarks/tunings.py`, with its players, in twelve equal tones. Each passage is played as it is, which is
-the control, and with one trait:
+Passages as in `benchmarks/tunings.py`, with its players, in twelve equal tones. Each passage is played as it is,
+which is the control, and with one trait:
 
 - rubato: the tempo goes up and down by 40 %, once in four seconds;
 - free metre: each step from one onset to the next is made longer or shorter, by a third on average;
@@ -111,7 +111,8 @@ def order(truth, onset_of: dict[int, float]) -> tuple[int, int]:
 def of_written(truth: Transcription, written: Transcription) -> dict:
     sounding = np.array([100.0 * note.pitch for note in truth])
     pairs = found_pairs(truth, sounding, written)
-    loud = np.array([[truth[i].velocity, written[j].velocity] for i, j in pairs if truth[i].program == written[j].program])
+    loud = np.array([[truth[i].velocity, written[j].velocity] for i, j in pairs
+                     if truth[i].program == written[j].program])
     return judged(truth, Transcription(list(written), written.confidence)) | dict(
         late=lateness(truth, pairs, written), order=order(truth, {i: written[j].onset for i, j in pairs}),
         velocities=loud.tolist())
@@ -141,13 +142,15 @@ def look(notes, trait: str, seconds: float, players: Players, models: dict, with
 def of_system(name: str, rows: list[dict], control: dict) -> dict:
     rows = [row for row in rows if name in row["answers"]]
     answers = [row["answers"][name] for row in rows]
-    change, error = mean_and_error([a["f1"] - control[row["piece"]]["answers"][name]["f1"] for a, row in zip(answers, rows)])
+    change, error = mean_and_error([a["f1"] - control[row["piece"]]["answers"][name]["f1"]
+                                    for a, row in zip(answers, rows)])
     played, written = sum(a["played"] for a in answers), sum(a["written"] for a in answers)
     found = sum(e is not None for a in answers for _, e in a["notes"])
     loud = np.array([pair for a in answers for pair in a["velocities"]])
     late = np.abs([x for a in answers for x in a["late"]])
     kept, pairs = np.sum([a["order"] for a in answers], 0)
-    return dict(passages=len(rows), f1=float(np.mean([a["f1"] for a in answers])), f1_change=change, f1_change_error=error,
+    return dict(passages=len(rows), f1=float(np.mean([a["f1"] for a in answers])), f1_change=change,
+                f1_change_error=error,
                 missed=(played - found) / played, invented=(written - found) / played, off=float(late.mean()),
                 off_median=float(np.median(late)), order_kept=int(kept), pairs=int(pairs),
                 velocity_correlation=float(np.corrcoef(loud.T)[0, 1]) if len(loud) > 2 else None)
@@ -160,8 +163,8 @@ def report(result: dict) -> str:
         line = {"trait": name, "separator, change (dB)": change(name, row["change"], row["change_error"], 1)}
         other = {"trait": name, "notes": row["notes"]}
         for system, one in row["systems"].items():
-            line |= {f"{system}: F1": f"{one['f1']:.2f}", f"{system}: change": change(name, one["f1_change"],
-                                                                                 one["f1_change_error"], 2),
+            line |= {f"{system}: F1": f"{one['f1']:.2f}",
+                     f"{system}: change": change(name, one["f1_change"], one["f1_change_error"], 2),
                      f"{system}: missed (%)": f"{100 * one['missed']:.0f}",
                      f"{system}: invented (%)": f"{100 * one['invented']:.0f}"}
             other |= {f"{system}: off by (ms)": f"{1000 * one['off']:.1f}",
@@ -175,8 +178,8 @@ def report(result: dict) -> str:
 
 `{result['command']}`
 
-{result['pieces']} passages of {result['seconds']:g} s, played by recorded notes of clarinet, guitar and piano. Changes \
-are against the same passage as it is, with their standard error. trio-mt3 has half of the passages.
+{result['pieces']} passages of {result['seconds']:g} s, played by recorded notes of clarinet, guitar and piano. \
+Changes are against the same passage as it is, with their standard error. trio-mt3 has half of the passages.
 
 {format_table(first)}
 
@@ -185,8 +188,8 @@ apart are written in their order; and what grids would do to the same notes.
 
 {format_table(second)}
 
-Swells: a note changes by {s['swell']:.1f} dB while it is held, on average, and a MIDI note has one velocity; of that the \
-notes explain nothing. Of the growth from note to note the velocities keep a correlation of \
+Swells: a note changes by {s['swell']:.1f} dB while it is held, on average, and a MIDI note has one velocity; of that \
+the notes explain nothing. Of the growth from note to note the velocities keep a correlation of \
 {s['systems'][FRAMES]['velocity_correlation']:.2f}.
 
 {result['machine']}
