@@ -24,7 +24,7 @@ from .sound.spectral import istft, stft
 
 # %% auto #0
 __all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'under_envelope',
-           'doubling', 'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
+           'shared_out', 'doubling', 'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -200,6 +200,20 @@ def under_envelope(
     shaped = combs * envelope[:, None]
     return shaped / shaped.sum(0)
 
+# %% ../nbs/09_together.ipynb #a1190141
+def shared_out(
+    activations: list[torch.Tensor],    # of each instrument: (notes, frames)
+    keys: list[torch.Tensor],           # which pitches those are, each (notes,)
+    *,
+    width: int = 15,                    # frames over which to look: a third of a second
+) -> list[torch.Tensor]:                # the same shapes
+    "Activations of a pitch that several may play, each times its share of their sum."
+    whole = torch.stack([played.new_zeros(PITCHES, played.shape[1]) for played in activations])
+    for rows, key, played in zip(whole, keys, activations): rows[key] = played
+    around = nn.functional.avg_pool1d(whole, width, 1, width // 2)              # (instruments, pitches, frames)
+    share = around / around.sum(0).clamp_min(1e-9)
+    return [played * rows[key].clamp_min(1e-6) for rows, key, played in zip(share, keys, activations)]
+
 # %% ../nbs/09_together.ipynb #5ef10031
 def doubling(
     notes: torch.Tensor,    # (instruments, pitches, frames), 0 where there is none
@@ -334,6 +348,7 @@ class Refiner:
             pull.append(before + self.ENVELOPE * often.mean() * under_envelope(template, often, self.combs[:, key]))
         anchor = self._anchor(masks[:-1, :bins], sound, posteriors)
         templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS, anchor=anchor)
+        if anchor == self.ANCHOR: activations = shared_out(activations, keys)   # doubled notes are both players'
         stems = self._joined(masks[:-1, :bins], templates, activations) ** self.POWER * sound  # better ones
         templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS // 2,
                                             anchor=max(anchor, 0.3))
