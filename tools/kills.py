@@ -213,19 +213,21 @@ def table(rows: list[dict]) -> str:
 
 def main() -> int: # 1: something was lost, half-written or otherwise
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commands", nargs="*", default=COMMANDS, choices=[*COMMANDS, []], metavar="COMMAND")
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
     parser.add_argument("--kills", type=int, default=50, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the table, too")
     options = parser.parse_args()
+    commands = options.commands or COMMANDS
+    if unknown := set(commands) - set(COMMANDS): parser.error(f"{', '.join(sorted(unknown))}: no such command")
     import torch
     import lightning  # noqa: F401  (imported once, here)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        if set(options.commands) - {"train"}: prepare(folder)
-        rows = [campaign(command, options.kills, folder, options.seed) for command in options.commands or COMMANDS]
+        if set(commands) - {"train"}: prepare(folder)
+        rows = [campaign(command, options.kills, folder, options.seed) for command in commands]
     print(table(rows))
     if options.json: options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(row[bad] for row in rows for bad in ("errors", "half-written", "unlike the undisturbed")))
