@@ -16,10 +16,10 @@ from instsep.metrics import format_table, stem_scores, summarise
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.sound.spectral import oracle
-from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, arguments, exact_mixtures,
-                    recordings, test_soundfonts,
-                    write_results)
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, exact_mixtures,
+                    read_json, recordings, test_soundfonts, write_results)
 
+PLAYERS = ("R08", "R09")  # mixtures of performances, not of single notes
 
 
 def soundfont_items(soundfont, pieces, count, instruments):
@@ -70,22 +70,36 @@ def main():
     parser.add_argument("--recordings", default=RECORDINGS)
     parser.add_argument("--count", type=int, default=40, help="mixtures per soundfont")
     parser.add_argument("--no-refine", action="store_true", help="without refinement on the recording")
+    parser.add_argument("--table", action="store_true", help="only the tables, of rows that are there")
     parser.add_argument("--name", default=None, help="of the result; the model's name when left out")
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
+    name = args.name or Path(args.model).name + "_no_refine" * args.no_refine
+    place, refine = Path(args.out) / f"separation_{name}", False if args.no_refine else None
+    if args.table: return report(place, name, args, read_json(f"{place}.json"))
     torch.set_num_threads(1)
     model = Separator.from_pretrained(args.model)
     bank = PieceBank.load(args.pieces)
     pieces = bank.split()["test"]
-    rows, begun, refine = [], time.process_time(), False if args.no_refine else None
+    rows, begun = [], time.process_time()
     for label, font in test_soundfonts():
         rows += score(model, soundfont_items(font, pieces, args.count, model.config.instruments), label, refine=refine)
     items = list(recording_items(args.recordings))
     for given in (False, True):
         rows += score(model, items, "recordings" + ", instruments given" * given, given, refine)
+    about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()),
+                 torch=torch.__version__,
+                 cpu_seconds=round(time.process_time() - begun, 1), seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT)
+    report(place, name, args, dict(about, items=rows))
 
+
+def report(place: Path, name: str, args, result: dict) -> None:
+    "Tables of the rows in result[\"items\"], beside them."
+    rows = [r | dict(set=r["set"].replace("recordings", "real players") if r["item"][:3] in PLAYERS else r["set"])
+            for r in result["items"]]
     measures = ("input_si_sdr", "si_sdr", "si_sdr_improvement", "oracle_improvement", "leakage")
-    mixtures = [r for r in rows if r["stem"] != "other" and not r["item"].startswith(("R05", "R06"))]
+    mixtures = [r for r in rows if r["stem"] != "other" and (not r["item"].startswith("R")
+                                                             or r["item"][:3] in TRIOS + PLAYERS)]
     table = []
     for label in dict.fromkeys(r["set"] for r in mixtures):
         chosen = [r for r in mixtures if r["set"] == label]
@@ -110,19 +124,15 @@ def main():
     single = [{k: r[k] for k in ("set", "item", "stem", "input_si_sdr", "si_sdr_improvement", "oracle_improvement",
                                  "leakage")}
               for r in rows if r["item"].startswith("R")]
-    text = (f"# Separation: {args.name or args.model}\n\n`python benchmarks/separation.py --model {args.model} --count "
+    text = (f"# Separation: {name}\n\n`python benchmarks/separation.py --model {args.model} --count "
             f"{args.count}{' --no-refine' * args.no_refine}`\n\n"
             "SI-SDR improvement over the unprocessed mixture in dB (input SI-SDR: the mixture itself "
-            "as the estimate), beside the ideal ratio mask with the mixture's phase (4096 bins). Leakage: an absent "
-            "instrument's stem below the mixture, in dB. Instruments given: with `--instruments`; those that do not "
-            "play have no stem then.\n\n"
+            "as the estimate), beside the ideal ratio mask with the mixture's phase (4096 bins). Recordings: R01 "
+            "to R04; real players: R08 and R09. Leakage: an absent instrument's stem below the mixture, in dB. "
+            "Instruments given: with `--instruments`; those that do not play have no stem then.\n\n"
             + format_table(table) + "\n\nBy kind of mixture:\n\n" + format_table(kinds)
             + ("\n\nRecordings one by one:\n\n" + format_table(single) if single else "") + "\n")
-    about = dict(model=args.model, count=args.count, parameters=sum(p.numel() for p in model.parameters()),
-                 torch=torch.__version__,
-                 cpu_seconds=round(time.process_time() - begun, 1), seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT)
-    write_results(Path(args.out) / f"separation_{args.name or Path(args.model).name}", text,
-                  dict(about, table=table, kinds=kinds, items=rows))
+    write_results(place, text, dict(result, table=table, kinds=kinds))
 
 
 if __name__ == "__main__": main()
