@@ -24,7 +24,8 @@ from .sound.spectral import istft, stft
 
 # %% auto #0
 __all__ = ['note_bands', 'NoteInformedRNN', 'transcriber_of', 'harmonic_combs', 'note_gates', 'factorise', 'under_envelope',
-           'shared_out', 'doubling', 'unscored_notes', 'Refiner', 'parts_of', 'note_evidence', 'aligned_parts']
+           'shared_out', 'doubling', 'unison_share', 'unscored_notes', 'Refiner', 'parts_of', 'note_evidence',
+           'aligned_parts']
 
 # %% ../nbs/09_together.ipynb #70823f0f
 def note_bands(
@@ -229,6 +230,14 @@ def doubling(
         shared[k] = torch.minimum(notes[k], near).sum()
     return shared / notes.sum((1, 2)).clamp_min(1e-9)
 
+# %% ../nbs/09_together.ipynb #e2f3a4b5
+def unison_share(
+    notes: torch.Tensor,    # (instruments, pitches, frames), 0 where there is none
+) -> float:                 # 0 to 1 for two instruments, to 4/3 for three
+    "Twice the share of notes that sound while another instrument plays the same pitch louder or as loud."
+    together = notes.sum(0)
+    return float(2 * (together - notes.amax(0)).sum() / together.sum().clamp_min(1e-9))
+
 # %% ../nbs/09_together.ipynb #a1190111
 def unscored_notes(
     posteriors: torch.Tensor,   # (heads, rows, pitches, frames), what the transcriber detects
@@ -254,6 +263,7 @@ class Refiner:
     THRESHOLD, POWER, ANCHOR, ROUNDS = 0.15, 0.6, 0.1, 10               # chosen on held-out mixtures
     ENVELOPE, GIVEN = 0.1, 0.5                  # weight of `under_envelope`; posterior at least of a note that is given
     DOUBLED, UNSURE = 0.5, 0.06                                         # see `_anchor`
+    UNISON = 0.4                                # of `unison_share`: above it templates cannot tell who plays
     NETWORK, TRUST, SHARPNESS = 0.3, 0.6, 1.5                           # see `_joined`
     HIGHEST = 6900.0                                                    # Hz; above it masks stay as they are
     CLOSING = dict(monophonic=0.8, others=0.95)                         # how slowly a gate closes, a frame of 23 ms
@@ -339,6 +349,8 @@ class Refiner:
         start = [template[:, key] for template, key in zip(self.templates, keys)]
         if self.extra: self._add_extra(masks, sound, gates, start, known)
         if not any(len(key) for key in keys): return masks[None]
+        notes = posteriors[:, :len(self.active)][:2].amax(0)                    # (instruments, pitches, frames)
+        if self.parts is None and unison_share(notes * (notes >= self.THRESHOLD)) > self.UNISON: return masks[None]
         stems = masks[:-1, :bins] ** self.POWER * sound                         # (instruments, bins, frames)
         fit = lambda *begun, known=known, **weights: factorise(sound, stems, *begun, known=known, **weights)
         templates, activations, _ = fit(start, gates, rounds=2 * self.ROUNDS, mixed=0.0, anchor=1.0)
