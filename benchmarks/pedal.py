@@ -20,7 +20,7 @@ from common import RESULTS, arguments, write_results
 
 STEP = 0.01  # s
 PERFORMANCES = "../shared/reference/performances"
-HEARD = ("Chopin_op10_no3_p01", "Chopin_op38_p02", "Mozart_K331_1st-mov_p03", "Schubert_D783_no15_p04",
+EXCERPTS = ("Chopin_op10_no3_p01", "Chopin_op38_p02", "Mozart_K331_1st-mov_p03", "Schubert_D783_no15_p04",
          "Chopin_op10_no3_p09", "Schubert_D783_no15_p12")
 
 
@@ -66,7 +66,7 @@ def heard(folder: Path, seconds: float = 20.0) -> list[dict]:
     from instsep.frames import FrameTranscriber
     from instsep.sound.soundfont import synthesize
     transcriber, excerpts = FrameTranscriber.from_pretrained(), []
-    for path in [folder / f"{name}.mid" for name in HEARD if (folder / f"{name}.mid").is_file()]:
+    for path in [folder / f"{name}.mid" for name in EXCERPTS if (folder / f"{name}.mid").is_file()]:
         notes = [note for note in read_midi(path) if note.offset < seconds]
         found = transcriber(synthesize(notes), 44100, instruments=["piano"], progress=False)
         pedal = [(down, min(up, seconds)) for down, up in pedal_of(path) if down < seconds]
@@ -96,7 +96,7 @@ def main():
     text = (f"# Pedal\n\n`OMP_NUM_THREADS=1 python benchmarks/pedal.py`\n\n{len(paths)} performances; the time "
             "in which the pedal is down, as `find_pedal` tells it from how long the notes sound, against the sensor's; "
             "with exact ends of notes, and with ends that are off by a normal error of this deviation; a pedal that is "
-            "always down; each piece, with exact ends; and as the default transcriber hears 20 s of six, played "
+            "always down; each piece, with exact ends; and as the default transcriber finds 20 s of six, played "
             "by the default soundfont, given that a piano plays. `down`: the share of time in which it is down.\n\n"
             + format_table(rows, digits=2) + "\n")
     write_results(Path(args.out) / "pedal", text, dict(rows=rows))
