@@ -106,6 +106,7 @@ def report(place: Path, name: str, args, result: dict) -> None:
         for group in [*dict.fromkeys(r["stem"] for r in chosen), "all"]:
             part = [r for r in chosen if group in (r["stem"], "all")]
             line = {s["measure"]: s for s in summarise(part, by="set", measures=measures, total=None)}
+            if not line["si_sdr_improvement"]["n"]: continue                    # who never plays there only leaks
             table.append({"set": label, "stem": group, "n": line["si_sdr_improvement"]["n"],
                           "input SI-SDR": line["input_si_sdr"]["mean"],
                           "instsep, mean": line["si_sdr_improvement"]["mean"],
