@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRIO', 'COPIES', 'EXTRAS', 'FULL', 'InstsepError', 'InstsepWarning', 'warn_user', 'about_import', 'optional',
-           'why_not_written', 'atomic_path', 'SureFile', 'table_text', 'pick_device', 'cpu_has_bf16', 'bf16_autocast']
+           'why_not_written', 'atomic_path', 'SureFile', 'delay_interrupt', 'table_text', 'pick_device', 'cpu_has_bf16',
+           'bf16_autocast']
 
 # %% ../nbs/reference/core.ipynb #8e5af6a0
 import errno
@@ -13,6 +14,8 @@ import os
 import re
 import secrets
 import shutil
+import signal
+import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +137,19 @@ class SureFile(io.FileIO):
     def __exit__(self, *exception):
         self.close()
         if self.refused is not None: raise self.refused
+
+# %% ../nbs/reference/core.ipynb #b1c2d3e4
+@contextmanager
+def delay_interrupt() -> Iterator[None]:
+    "Ctrl-C inside the block is raised at its end. In other threads than the main one, which get none, nothing is done."
+    before, asked = signal.getsignal(signal.SIGINT), []
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *received: asked.append(received))
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
+    if asked: before(*asked[0])
 
 # %% ../nbs/reference/core.ipynb #24106421
 def table_text(

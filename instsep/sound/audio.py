@@ -28,7 +28,7 @@ from typing import Iterator
 import numpy as np
 import soundfile
 import soxr
-from ..core import COPIES, InstsepError, SureFile, atomic_path, warn_user
+from ..core import COPIES, InstsepError, SureFile, atomic_path, delay_interrupt, warn_user
 from .audible import AudibleBand, MonoMix
 from .containers import View, compare_length, find_parts, inner_tags, mp3_is_counted, ogg_is_ended, only_tags
 
@@ -547,7 +547,8 @@ class AudioWriter:
             raise InstsepError(f"{self.path}: a block of shape {block.shape} is not ({self.channels}, samples)")
         for start in range(0, block.shape[1], BLOCK):  # libsndfile's Vorbis encoder fails on very long blocks
             frames = self._encode(block[:, start:start + BLOCK])  # (n, channels)
-            try: self.file.write(frames)
+            try:
+                with delay_interrupt(): self.file.write(frames)
             except soundfile.SoundFileError as error:
                 if self.bytes.refused: raise self.bytes.refused from None
                 raise InstsepError(f"{self.path}: cannot be written ({error})") from error
