@@ -23,12 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from instsep import mixtures
 from instsep.core import atomic_path
 from instsep.frames import LOWEST_PITCH, PITCHES, FrameTranscriber, NotePicker
 from instsep.inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, velocities
 from instsep.metrics import format_table, match_notes
-from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, bank_player, soundfont_player
+from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, bank_player, humanize, soundfont_player
 from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load, mono_blocks
@@ -42,7 +41,6 @@ BANKS = dict(
     guitar=["iowa_mis/guitar_nylon", "discord_martin_hd28/guitar_steel"],
     piano=["vcsl_upright/piano", "freepats_kw/piano"],
 )
-humanize = mixtures.humanize
 
 
 def with_dynamics(notes, instrument, rng):
@@ -88,7 +86,8 @@ def to_notes(parts, seconds):
 
 
 def played(pieces, player, instances, count, seed, *, names=TRIO, **options):
-    data = Mixtures(pieces, player, instances, instruments=names, sample_rate=RATE, seconds=8.0, seed=seed, **options)
+    sizes = dict(sample_rate=RATE, seconds=8.0, seed=seed, performance=with_dynamics)
+    data = Mixtures(pieces, player, instances, instruments=names, **sizes, **options)
     for i in range(count):
         yield f"{i:03d}", lambda i=i: (lambda score, stems: (stems.sum(0), score.parts))(*data.item(i))
 
@@ -314,7 +313,6 @@ def main():
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    mixtures.humanize = with_dynamics
     transcriber, cache, rows, cost = FrameTranscriber.from_pretrained(), Path(args.cache), [], [0.0, 0.0]
     cache.mkdir(parents=True, exist_ok=True)
     for label, makers in all_sets(args):

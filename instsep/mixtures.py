@@ -366,7 +366,7 @@ class Gain:
 
 
 DEFAULT_AUGMENTATION = (Equaliser(), Gain(), Room(), WhiteNoise())
-# what the shipped models were trained with last
+# what `trio` and the shipped models before their last run were trained with
 STRONG_AUGMENTATION = (Equaliser(0.6, 4.0), Gain(), Room(0.35, separate_rooms=0.5), WhiteNoise())
 DRY = (Gain(),)
 
