@@ -6,6 +6,8 @@ The package is imported where it is needed: what measures time or memory in a pr
 import argparse
 import json
 import platform
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -61,6 +63,34 @@ def recordings(folder, names=("R",)):
         about = json.loads((path / "manifest.json").read_text())
         yield path, about, {stem["instrument"]: load(path / stem["stem"], sample_rate=44100, mono=True)[0]
                             for stem in about["stems"]}
+
+
+# ---- transcribers that need an environment of their own
+
+BASIC_PITCH = """
+import json, sys, time
+from basic_pitch import ICASSP_2022_MODEL_PATH
+from basic_pitch.inference import Model, predict
+model = Model(ICASSP_2022_MODEL_PATH)
+paths, out = json.load(sys.stdin), {}
+predict(paths[0], model)                               # what only the first call costs is not counted
+for path in paths:
+    begun = time.process_time()
+    notes = predict(path, model)[2]
+    out[path] = dict(cpu=time.process_time() - begun, notes=[[float(x) for x in note[:4]] for note in notes],
+                     bends=[[100 / 3 * float(x) for x in note[4] or [1]] for note in notes])  # cents
+json.dump(out, open(sys.argv[1], "w"))
+"""
+
+
+def run_elsewhere(python, script: str, paths, name: str) -> dict:  # python: of the environment
+    "What a script there answers for each of some recordings; it reads their paths and writes JSON."
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "answers.json"
+        done = subprocess.run([python, "-W", "ignore", "-c", script, str(result)], text=True, capture_output=True,
+                              input=json.dumps([str(path) for path in paths]))
+        if done.returncode: raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+        return json.loads(result.read_text())
 
 
 # ---- time

@@ -27,10 +27,11 @@ from instsep.mixtures import DRY, Equaliser, Gain, Mixtures, Room, WhiteNoise, b
 from instsep.music.pieces import PieceBank
 from instsep.separator import ConvUNet
 from instsep.sound.notebank import NoteBank
-from instsep.sound.spectral import istft, oracle, stft
+from instsep.sound.spectral import istft, stft
 from common import (LOGS, RESULTS, arguments, exact_mixtures, processor, read_json, test_soundfonts, write_json,
                     write_text)
-from paper_unet import BATCH, HOP, LEARNING_RATE, N_FFT, SAMPLE_RATE, SECONDS, STEMS, Trial, depth, loss_of, run
+from paper_unet import (BATCH, HOP, LEARNING_RATE, N_FFT, SAMPLE_RATE, SECONDS, STEMS, Trial, baselines, depth,
+                        loss_of, run)
 
 MARKS = 0.1, 0.3, 1.0, 3.0, 10.0                             # hours of mixtures at which a network is scored
 BLOCK = 144                                                  # items in 0.1 h: rendered together, shuffled together
@@ -144,21 +145,6 @@ def test_sets(folder, pieces, count):
 def shown(sets):
     "The first mixture of all three instruments."
     return next(stems for stems in sets[SETS[0]] if stems[:3].any(-1).all()).sum(0)
-
-
-def baselines(sets):
-    "SI-SDR of the mixture itself, and how much better the ideal ratio mask is."
-    out = {}
-    for label, items in sets.items():
-        rows = []
-        for stems in items:
-            mixture = stems.sum(0)
-            ideal = oracle(mixture, stems, n_fft=N_FFT, hop=HOP)
-            rows += [dict(stem=STEMS[k], input_si_sdr=si_sdr(mixture, stems[k]),
-                          si_sdr_improvement=si_sdr(ideal[k], stems[k]) - si_sdr(mixture, stems[k]))
-                     for k in range(3) if stems[k].any()]
-        out[label] = summarise(rows)
-    return out
 
 
 def evaluate(network, row, sets):

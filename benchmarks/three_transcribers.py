@@ -7,21 +7,18 @@ comparison come with the package, and the chapter runs them itself. Writes nbs/r
 mixture its number, its kind, how many true notes it has, and the notes found, as onset s, offset s, pitch, velocity.
 """
 import argparse
-import json
-import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from common import LOGS, arguments, processor, write_json
+from common import BASIC_PITCH, LOGS, arguments, processor, run_elsewhere, write_json
 from instsep.mixtures import INSTRUMENTS, TRIO, Gain, Mixtures, soundfont_player
 from instsep.music.notes import without_overlaps
 from instsep.music.pieces import CLASSICAL_WORKS, PieceBank
 from instsep.sound.audio import save
 from instsep.sound.soundfont import default_soundfont
-from transcription import BASIC_PITCH
 
 RATE, SECONDS, PER_KIND, KINDS = 22050, 6.0, 8, ("unrelated", "parts", "unison", "octaves")  # as in the chapter
 HELD_OUT = ("String quartet K. 80", "Maple leaf rag", "Cavalcando", "Lumi miei, cari lumi", "Chorale BWV 36.8",
@@ -51,11 +48,7 @@ def transcribe(python: str, waves: dict[int, np.ndarray]) -> dict[int, list]:
     with tempfile.TemporaryDirectory() as folder:
         paths = {index: str(Path(folder) / f"{index}.wav") for index in waves}
         for index, wave in waves.items(): save(paths[index], wave[None], RATE, subtype="FLOAT")
-        result = Path(folder) / "notes.json"
-        done = subprocess.run([python, "-W", "ignore", "-c", BASIC_PITCH, str(result)],
-                              input=json.dumps(list(paths.values())), text=True, capture_output=True)
-        if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
-        found = json.loads(result.read_text())
+        found = run_elsewhere(python, BASIC_PITCH, paths.values(), "basic-pitch")
     return {index: [[round(on, 4), round(off, 4), int(pitch), int(np.clip(round(127 * loud), 1, 127))]
                     for on, off, pitch, loud in found[path]["notes"] if off > on] for index, path in paths.items()}
 

@@ -27,9 +27,7 @@ results go to transcription_<name>_tuning.
 """
 import csv
 import hashlib
-import json
 import math
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -48,9 +46,9 @@ from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.music.tokens import decode, encode, trim_overlaps
 from instsep.files.transcription import load_transcriber
-from common import (ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS,
-                    arguments, cpu_time, exact_mixtures,
-                    processor, read_json, recordings, soundfonts, write_json, write_results)
+from common import (ALSO_SEEN_SOUNDFONT, BASIC_PITCH, HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT,
+                    TRIOS, arguments, cpu_time, exact_mixtures, processor, read_json, recordings, run_elsewhere,
+                    soundfonts, write_json, write_results)
 
 RATE = 44100
 PROGRAM = {name: instrument.programs[0] for name, instrument in INSTRUMENTS.items()}
@@ -163,21 +161,6 @@ def through_frames(notes: list[Note], samples: int, transcriber: FrameTranscribe
             for k, (on, off, pitch, velocity) in zip(who, found.tolist())]
 
 
-BASIC_PITCH_SCRIPT = """
-import json, sys, time
-from basic_pitch import ICASSP_2022_MODEL_PATH
-from basic_pitch.inference import Model, predict
-model = Model(ICASSP_2022_MODEL_PATH)
-paths, out = json.load(sys.stdin), {}
-predict(paths[0], model)                               # what only the first call costs is not counted
-for path in paths:
-    begun = time.process_time()
-    notes = predict(path, model)[2]
-    out[path] = dict(cpu=time.process_time() - begun, notes=[[float(x) for x in note[:4]] for note in notes])
-json.dump(out, open(sys.argv[1], "w"))
-"""
-
-
 TRANSKUN_SCRIPT = """
 import json, sys, time, wave
 from pathlib import Path
@@ -202,7 +185,7 @@ json.dump(out, open(sys.argv[1], "w"))
 
 class Other:
     "A transcriber in another environment; what it found in a file is kept beside the files."
-    name, script, loudest, subtype = PITCH, BASIC_PITCH_SCRIPT, 127, "FLOAT"  # loudest: velocity of a loudness of 1
+    name, script, loudest, subtype = PITCH, BASIC_PITCH, 127, "FLOAT"  # loudest: velocity of a loudness of 1
 
     def __init__(self, python: str, folder: Path):
         self.python, self.folder, self.log = python, folder, folder.with_suffix(".json")
@@ -216,13 +199,8 @@ class Other:
         fresh = {self.path(item): item for item in items if self.path(item).name not in self.known}
         if not fresh: return
         for path, item in fresh.items(): save(path, item.mixture, RATE, subtype=self.subtype)
-        with tempfile.TemporaryDirectory() as folder:
-            result = Path(folder) / "notes.json"
-            done = subprocess.run([self.python, "-W", "ignore", "-c", self.script, str(result)],
-                                  input=json.dumps([str(path) for path in fresh]),
-                                  text=True, capture_output=True)
-            if done.returncode: raise SystemExit(f"{self.name} failed:\n{done.stderr[-2000:]}")
-            self.known |= {Path(path).name: found for path, found in json.loads(result.read_text()).items()}
+        answers = run_elsewhere(self.python, self.script, fresh, self.name)
+        self.known |= {Path(path).name: dict(cpu=found["cpu"], notes=found["notes"]) for path, found in answers.items()}
         write_json(self.log, self.known, indent=None)
         for path in fresh: path.unlink()
 

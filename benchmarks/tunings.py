@@ -18,7 +18,6 @@ on.
 import hashlib
 import json
 import math
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -37,7 +36,7 @@ from instsep.sound.audio import save
 from instsep.sound.notebank import record_folder, render
 from instsep.sound.soundfont import default_soundfont, synthesize
 from instsep.tunings import SCALES, detuned, estimate_tuning, measure_cents, tune, with_cents
-from common import PIECES, RESULTS, arguments, processor, write_results
+from common import BASIC_PITCH, PIECES, RESULTS, arguments, processor, run_elsewhere, write_results
 
 RATE = 22050
 NOTES = "../shared/reference/notes"
@@ -109,36 +108,17 @@ class Players:
 
 # ---- what is written
 
-BASIC_PITCH = """
-import json, sys, time
-import numpy as np
-from basic_pitch import ICASSP_2022_MODEL_PATH
-from basic_pitch.inference import Model, predict
-model = Model(ICASSP_2022_MODEL_PATH)
-paths, out = json.load(sys.stdin), {}
-predict(paths[0], model)                               # what only the first call costs is not counted
-for path in paths:
-    begun = time.process_time()
-    notes = predict(path, model)[2]
-    out[path] = dict(cpu=time.process_time() - begun, notes=[
-        [float(x) for x in note[:4]] + [[100 / 3 * float(x) for x in note[4] or [1]]] for note in notes])
-json.dump(out, open(sys.argv[1], "w"))
-"""
-
-
 def basic_pitch(python: str, mixtures: list[np.ndarray]) -> list[tuple[Transcription, float]]:
     "What basic-pitch writes, with its own pitch bends as cents, and its processor seconds."
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / f"{k}.wav") for k in range(len(mixtures))]
         for path, mixture in zip(paths, mixtures): save(path, mixture[None], RATE, subtype="FLOAT")
-        done = subprocess.run([python, "-W", "ignore", "-c", BASIC_PITCH, f"{folder}/out.json"], text=True,
-                              input=json.dumps(paths), capture_output=True)
-        if done.returncode: raise SystemExit(f"basic-pitch failed:\n{done.stderr[-2000:]}")
-        answers = [json.loads(Path(f"{folder}/out.json").read_text())[path] for path in paths]
+        found = run_elsewhere(python, BASIC_PITCH, paths, "basic-pitch")
+    answers = [found[path] for path in paths]
     written = []
     for answer in answers:
-        rows = [row for row in answer["notes"] if row[1] > max(row[0], 0.0)]
-        notes = [Note(max(on, 0.0), off, int(pitch), 80) for on, off, pitch, _, _ in rows]
+        rows = [(*row, bend) for row, bend in zip(answer["notes"], answer["bends"]) if row[1] > max(row[0], 0.0)]
+        notes = [Note(max(on, 0.0), off, int(pitch), 80) for on, off, pitch, *_ in rows]
         # its bends are a third of a semitone up where music is in tune; as many as fit its frames of 11.6 ms
         bends = [np.array(row[4]) - 100 / 3 for row in rows]
         steps = [np.arange(max(2, round((note.offset - note.onset) / CONTOUR_SECONDS))) for note in notes]
