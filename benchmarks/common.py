@@ -4,6 +4,7 @@ whole.
 The package is imported where it is needed: what measures time or memory in a process of its own imports nothing else.
 """
 import argparse
+import hashlib
 import json
 import platform
 import subprocess
@@ -91,6 +92,17 @@ def run_elsewhere(python, script: str, paths, name: str) -> dict:  # python: of 
                               input=json.dumps([str(path) for path in paths]))
         if done.returncode: raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
         return json.loads(result.read_text())
+
+
+# ---- what was measured already
+
+def shipped_weights_id() -> str:
+    "Of all weights in the package: what is kept between runs belongs to them."
+    import instsep
+    digest = hashlib.blake2b(digest_size=4)
+    for path in sorted((Path(instsep.__file__).parent / "weights").glob("*/*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 # ---- time

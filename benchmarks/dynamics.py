@@ -33,6 +33,7 @@ from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load, mono_blocks
 from instsep.sound.notebank import record_folder
 from instsep.sound.soundfont import default_soundfont, synthesize
+from common import shipped_weights_id
 
 TRIO, RATE = ("clarinet", "guitar", "piano"), 44100
 PROGRAM = {name: INSTRUMENTS[name].programs[0] for name in TRIO}
@@ -313,7 +314,8 @@ def main():
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    transcriber, cache, rows, cost = FrameTranscriber.from_pretrained(), Path(args.cache), [], [0.0, 0.0]
+    transcriber, rows, cost = FrameTranscriber.from_pretrained(), [], [0.0, 0.0]
+    cache = Path(args.cache) / shipped_weights_id()
     cache.mkdir(parents=True, exist_ok=True)
     for label, makers in all_sets(args):
         items = list(made(label, makers, transcriber, cache))

@@ -3,13 +3,14 @@
     python benchmarks/mt3_posteriors.py pools --pieces data/pieces.npz --bank data/bank.safetensors -o data/mt3
     python benchmarks/mt3_posteriors.py train --pools data/mt3 -o runs/mt3 --minutes 66
     python benchmarks/mt3_posteriors.py ship --pools data/mt3 --init runs/mt3/last.pt -o runs/trio-mt3 --minutes 9
-    python benchmarks/mt3_posteriors.py study --pools data/mt3 --init runs/mt3/last.pt -o runs/study --way everything
+    python benchmarks/mt3_posteriors.py study --pools data/mt3 --init runs/mt3/last.pt --way everything \\
+        -o nbs/results/mt3_posteriors
     python benchmarks/mt3_posteriors.py export --init runs/trio-mt3/last.pt -o trio-mt3
     python benchmarks/mt3_posteriors.py table
 
 `pools` writes scores (for posteriors made from the notes alone), mixtures with the posteriors that trio-notes gives for
 them, and the paper's fine-tuning set: ten pieces, the same notes on guitar and piano two octaves apart. `train` goes on
-where it stopped. `table` makes benchmarks/results/mt3_posteriors.md from the logs in nbs/results/mt3_posteriors.
+where it stopped. `table` makes benchmarks/results/mt3_posteriors_study.md from the logs in nbs/results/mt3_posteriors.
 """
 
 import json

@@ -4,11 +4,11 @@ one run.
     OMP_NUM_THREADS=1 python benchmarks/separator_speed.py
 
 instsep (the default model for 30 s, 5 minutes and an hour, and `trio`, the lighter one) from disk to disk, as
-`instsep separate` works; the rivals, with weights of their published sizes drawn at random (speed does not depend on
-the values), in memory for 30 s, cut as their authors cut: Open-Unmix (`umxhq`: four networks and a Wiener filter),
-HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`). A rival that is not installed is left out with a
-line (`pip install --no-deps openunmix demucs julius einops dora-search`). Every figure comes from a process of its
-own. Results go to benchmarks/results/separator_speed.json and .md.
+`instsep separate --no-refine` works; the rivals, with weights of their published sizes drawn at random (speed does not
+depend on the values), in memory for 30 s, cut as their authors cut: Open-Unmix (`umxhq`: four networks and a Wiener
+filter), HDemucs (torchaudio's `hdemucs_high`) and HTDemucs (`htdemucs`). A rival that is not installed is left out
+with a line (`pip install --no-deps openunmix demucs julius einops dora-search`). Every figure comes from a process
+of its own. Results go to benchmarks/results/separator_speed.json and .md.
 """
 import argparse
 import json

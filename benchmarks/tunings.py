@@ -36,7 +36,8 @@ from instsep.sound.audio import save
 from instsep.sound.notebank import record_folder, render
 from instsep.sound.soundfont import default_soundfont, synthesize
 from instsep.tunings import SCALES, detuned, estimate_tuning, measure_cents, tune, with_cents
-from common import BASIC_PITCH, PIECES, RESULTS, arguments, processor, run_elsewhere, write_results
+from common import (BASIC_PITCH, PIECES, RESULTS, arguments, processor, run_elsewhere, shipped_weights_id,
+                    write_results)
 
 RATE = 22050
 NOTES = "../shared/reference/notes"
@@ -367,14 +368,14 @@ Calibration: how far confidence is from the share of notes that are right, over 
 # ---- the run
 
 class Cache:
-    "Rows that were measured already, one JSON a line."
+    "Rows that were measured already with the weights of the package, one JSON a line."
     def __init__(self, path: str):
-        self.path = Path(path)
+        self.path, self.weights = Path(path), shipped_weights_id()
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         self.rows = {row["key"]: row for row in map(json.loads, lines)}
 
     def __call__(self, key, make) -> dict:
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(repr((self.weights, key)).encode(), digest_size=8).hexdigest()
         if digest not in self.rows:
             self.rows[digest] = make() | dict(key=digest)
             with self.path.open("a") as file: file.write(json.dumps(self.rows[digest]) + "\n")

@@ -480,7 +480,6 @@ def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     from instsep.music.notes import write_midi
     score, stems = dataset.item(index)
     target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}-{secrets.token_hex(4)}"
-    for left in folder.glob(f".part-{index:08d}-*"): shutil.rmtree(left, ignore_errors=True)  # of a run that was killed
     temporary.mkdir(parents=True)
     steps = np.rint(stems.astype(np.float64) * 2 ** 23).astype(np.int64)          # (stems, samples)
     for name, stem in zip(dataset.stems, steps): _write_flac(temporary / f"{name}.flac", stem, dataset.sample_rate)
@@ -571,6 +570,7 @@ def render_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     done = _finished(dataset, folder)
     if done: _check_alike(dataset, folder, min(done))
+    for left in folder.glob(".part-*"): shutil.rmtree(left, ignore_errors=True)     # of a run that was killed
     todo = sorted(set(int(index) for index in indices) - set(done))
     with tqdm(total=len(todo), unit="item", disable=not progress) as bar:
         if workers <= 1 and elsewhere is None:

@@ -11,7 +11,7 @@ fi
 version=$(sed -n 's/^version = //p' instsep/settings.ini)
 python3 -m pip install --quiet "instsep[course]==$version" ||
   python3 -m pip install --quiet "instsep[course] @ git+$repository"
-if ! ldconfig -p | grep -q libfluidsynth; then
+if ! ldconfig -p | grep libfluidsynth >/dev/null; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends libfluidsynth3 ffmpeg >/dev/null
 fi

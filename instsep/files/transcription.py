@@ -168,7 +168,9 @@ def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     config = asdict(network.config) if is_dataclass(network.config) else network.config.to_dict()
     described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
-    for name, tensor in sorted(network.state_dict().items()):
+    reader = getattr(transcriber, "reader", None)  # whose posteriors the network reads
+    weights = sorted(network.state_dict().items()) + sorted(reader.network.state_dict().items() if reader else ())
+    for name, tensor in weights:
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 

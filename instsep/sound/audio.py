@@ -125,7 +125,7 @@ class _FfmpegSource:
         if promised and seconds < promised - max(0.25, 0.01 * promised):
             raise InstsepError(f"{self.path}: is damaged or cut short, {seconds:.2f} of its {promised:.2f} s can be "
                                "read; get it again, or keep what is there (ffmpeg -i FILE rest.wav)")
-        if len(lines) > 2 * self._inner_tags():  # of each, ffmpeg says that it is no packet, and that it left it out
+        if lines and len(lines) > 2 * self._inner_tags():  # of each: it is no packet, and it was left out
             warn_user(f"{self.path}: is damaged, some of it may be missing (ffmpeg: {lines[-1]}); {seconds:.2f} s were "
                       "read")
         if tracks > 1: warn_user(f"{self.path}: has {tracks} audio tracks; the first was read, the others not")

@@ -533,7 +533,8 @@ class _CsvLog(Callback):
     def measured(self) -> float: return self.cpu if self.config.clock == "cpu" else self.seconds
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.total, self.count = self.total + mean_loss(trainer, torch.tensor(module.last_loss)), self.count + 1
+        loss = torch.tensor(module.last_loss, device=module.device)
+        self.total, self.count = self.total + mean_loss(trainer, loss), self.count + 1
         if (index + 1) % self.config.accumulate: return
         step, c = trainer.global_step, self.config
         clocks = time.monotonic() - self.clocks[0], time.process_time() - self.clocks[1]

@@ -72,9 +72,10 @@ def humanize_phrases(
         if rng.random() < 0.7: notes[:, 1] = notes[:, 0] + lengths
     else: notes = humanize(notes, instrument, rng)
     if instrument.polyphony > 1 and rng.random() < 0.25:
-        delay, order, place = rng.uniform(0.005, 0.04), np.argsort(notes[:, 0]), 0
+        delay, starts, place = rng.uniform(0.005, 0.04), notes[:, 0].copy(), 0
+        order = np.argsort(starts)
         for before, note in zip(order, order[1:]):
-            place = place + 1 if notes[note, 0] - notes[before, 0] < 0.03 else 0
+            place = place + 1 if starts[note] - starts[before] < 0.03 else 0
             notes[note, :2] += delay * place
     notes[:, 3] = phrase_velocities(notes, instrument, rng)
     return notes
