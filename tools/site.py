@@ -4,8 +4,9 @@
 FOLDER (`_proc`) is what nbdev's proc_nbs wrote. Quarto itself is not needed. What is looked for: titles, introductions
 that nbdev drops, exported cells that it tears apart, figures without alternative text, players and frames without a
 name, links and anchors to nowhere, keys of `_quarto.yml` that Quarto does not know, pages that no sidebar lists, links
-as raw Markdown in signatures, and public names without an entry. Exit code 1 if anything is found. `--examples` lists
-public names that no cell uses. The self-test makes a site with each fault once and sees that each is found.
+as raw Markdown in signatures, and public names without an entry or without an example. Exit code 1 if anything is
+found. `--examples` lists only names without an example. The self-test makes a site with each fault once and sees that
+each is found.
 """
 import ast
 import json
@@ -226,14 +227,35 @@ def entries(pages, site):
                 yield page.name, f"has no entry for {name} (a method's is a cell with show_doc({name}))"
 
 
-def without_example(pages, site):
-    "Public names that no cell that a reader sees calls. Only listed, with --examples."
+def words_of(source: str) -> set:
+    "Names that a cell's code uses, methods as `.name`; what it imports or only mentions in a comment does not count."
+    try: tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M))
+    except SyntaxError: return set()
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {f".{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    programs = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                and "\n" in node.value)  # that another process runs
+    return found.union(*(words_of(program) for program in programs))
+
+
+def documented(path: Path) -> set:
+    "Public names whose docstring has an example."
+    parts = [(node.name, part) for _, definitions in exported(path) for node in definitions
+             for part in (node, *getattr(node, "body", [])) if isinstance(part, DEFINITIONS)]
+    return {name if part.name == name else f"{name}.{part.name}" for name, part in parts
+            if ">>>" in (ast.get_docstring(part) or "")}
+
+
+def examples(pages, site):
+    "Each public name is used in a cell that a reader of its page sees, or has an example in its docstring."
     for page in site.notebooks(pages):
-        seen = "\n".join(source for cell, source in page.cells if cell["cell_type"] == "code"
-                         and "Exported source" not in source and "show_doc(" not in source)
+        used = set().union(*(words_of(source) for cell, source in page.cells if cell["cell_type"] == "code"
+                             and "Exported source" not in source and "show_doc(" not in source))
+        have = documented(site.source/page.name)
         for name in public_names(site.source/page.name):
-            pattern = r"\." + name.split(".")[1] + r"\b" if "." in name else rf"\b{name}\b"
-            if not re.search(pattern, seen): yield page.name, f"has no example of {name}"
+            attribute = "." + name.split(".")[1] if "." in name else name
+            if attribute not in used and f".{name}" not in used and name not in have:
+                yield page.name, f"has no example of {name} (a cell that uses it, one to four lines, beside it)"
 
 
 def alternative_text(pages, site):
@@ -360,7 +382,7 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
-CHECKS = [titles, introductions, torn_cells, entries, stale, colab, alternative_text, names_of_players, links,
+CHECKS = [titles, introductions, torn_cells, entries, examples, stale, colab, alternative_text, names_of_players, links,
           quarto_keys, signatures]
 
 
@@ -398,8 +420,10 @@ def self_test() -> None:
             cell("#| fig-alt: A curve that rises and falls\nplot()", picture),
             cell("play()", {"text/html": '<audio aria-label="a tune"></audio>'}),
             cell("show_doc(f)", {"text/markdown": "### f\n\n" + code.format("`g` takes it")})]
-    bad = {"titles": [], "introductions": [], "torn_cells": [], "entries": [], "stale": [now("as it is", "1")],
+    bad = {"titles": [], "introductions": [], "torn_cells": [], "stale": [now("as it is", "1")],
            "colab": [], "quarto_keys": [],
+           "examples": [cell("import g  # g()"), cell("show_doc(g)", {"text/markdown": "### g"})],
+           "entries": [cell("C().run()")],
            "alternative_text": [cell("#| fig-alt: short\nplot()", picture)],
            "names_of_players": [cell("play()", {"text/html": "<audio></audio>"})],
            "links": [words("[x](02_b.ipynb#nothing)"), words("[x](no.html)"), words(f"[x]({home}/no.html)")],
@@ -416,6 +440,7 @@ def self_test() -> None:
             code_cells = [cell("#| exports\ndef f(): pass\n" + "def f(): pass\n" * (fault == "torn_cells"))]
             code_cells += [now("as it was" if fault == "stale" else "as it is", "1")]
             code_cells += [cell("#| export\nclass C:\n    def run(self): pass")] * (fault == "entries")
+            code_cells += [cell("#| export\ndef g(): pass")] * (fault == "examples")
             start = [cell(COLAB)] * (fault != "colab")
             a = "01_a", "A" if fault == "titles" else "1 A", "a.html", good + bad.get(fault, []), code_cells
             for name, title, address, cells, hidden in (a, ("02_b", "2 B", "b.html", [words("## The end")], [])):
@@ -431,7 +456,7 @@ def main(arguments: list) -> int:
     if "--self-test" in arguments: return self_test() or 0
     folder = next((Path(one) for one in arguments if not one.startswith("--")), ROOT/"_proc")
     site = Site(folder, ROOT/"nbs", ROOT)
-    faults = site.faults([without_example] if "--examples" in arguments else None)
+    faults = site.faults([examples] if "--examples" in arguments else None)
     for kind, page, fault in faults: print(f"{page}: {fault}  [{kind}]")
     print(f"{len(faults)} faults")
     return 1 if faults else 0
