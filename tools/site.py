@@ -3,10 +3,10 @@
 
 FOLDER (`_proc`) is what nbdev's proc_nbs wrote. Quarto itself is not needed. What is looked for: titles, introductions
 that nbdev drops, exported cells that it tears apart, figures without alternative text, players and frames without a
-name, links and anchors to nowhere, keys of `_quarto.yml` that Quarto does not know, pages that no sidebar lists, links
-as raw Markdown in signatures, and public names without an entry or without an example. Exit code 1 if anything is
-found. `--examples` lists only names without an example. The self-test makes a site with each fault once and sees that
-each is found.
+name, links and anchors to nowhere, chapters without a next step or with long cells, keys of `_quarto.yml` that Quarto
+does not know, pages that no sidebar lists, links as raw Markdown in signatures, and public names without an entry or
+without an example. Exit code 1 if anything is found. `--examples` lists only names without an example. The self-test
+makes a site with each fault once and sees that each is found.
 """
 import ast
 import json
@@ -35,6 +35,7 @@ if "google.colab" in str(get_ipython()):
     get_ipython().system(f"curl -fsSL {setup} | bash")
     get_ipython().run_line_magic("cd", "instsep/nbs")"""
 SHORTEST_ALT = 15  # characters; less describes nothing
+LONGEST = 20  # lines of a cell that a reader of a chapter sees
 KEYS = {  # what Quarto 1.4 to 1.8 knows, as far as a site like this needs it
     "": "project format website metadata-files lang execute brand",
     "project": "type resources output-dir render pre-render post-render preview",
@@ -192,6 +193,22 @@ def colab(pages, site):
         cells = json.loads((site.source/page.name).read_text(encoding="utf-8"))["cells"]
         if next((text(cell["source"]) for cell in cells if cell["cell_type"] == "code"), "") != COLAB:
             yield page.name, "does not begin with the cell that sets it up on Colab (COLAB in tools/site.py)"
+
+
+def course(pages, site):
+    "A chapter ends in a link to the next one; code in sight is short (what is exported folds itself, media/wide.html)."
+    chapters = [page for page in site.notebooks(pages) if re.match(r"\d+_", page.name)]  # in order
+    for page, following in zip(chapters, [*chapters[1:], None]):
+        written = [source for cell, source in page.cells if cell["cell_type"] == "markdown"]
+        link = rf"\]\(({following.name}|{following.address})" if following else r"\]\("
+        if not re.search(link, (written or [""])[-1]):
+            yield page.name, f"does not end in a link to {following.name if following else 'what to do now'}"
+        for cell, source in page.cells:
+            flags = directives(source) if cell["cell_type"] == "code" else dict(hide="")
+            if flags.keys() & {*HIDDEN, "code-fold"} or flags.get("echo") == "false" or "show_doc(" in source: continue
+            lines = [line for line in source.splitlines() if not line.startswith("#|")]
+            if len(lines) > LONGEST:
+                yield page.name, f"has {len(lines)} lines in sight (fold it, or make it two cells): {lines[0][:50]}"
 
 
 def stale(pages, site):
@@ -382,8 +399,8 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
-CHECKS = [titles, introductions, torn_cells, entries, examples, stale, colab, alternative_text, names_of_players, links,
-          quarto_keys, signatures]
+CHECKS = [titles, introductions, torn_cells, entries, examples, course, stale, colab, alternative_text,
+          names_of_players, links, quarto_keys, signatures]
 
 
 class Site:
@@ -421,7 +438,7 @@ def self_test() -> None:
             cell("play()", {"text/html": '<audio aria-label="a tune"></audio>'}),
             cell("show_doc(f)", {"text/markdown": "### f\n\n" + code.format("`g` takes it")})]
     bad = {"titles": [], "introductions": [], "torn_cells": [], "stale": [now("as it is", "1")],
-           "colab": [], "quarto_keys": [],
+           "colab": [], "quarto_keys": [], "course": [cell("x\n" * 21), words("The end.")],
            "examples": [cell("import g  # g()"), cell("show_doc(g)", {"text/markdown": "### g"})],
            "entries": [cell("C().run()")],
            "alternative_text": [cell("#| fig-alt: short\nplot()", picture)],
@@ -442,8 +459,10 @@ def self_test() -> None:
             code_cells += [cell("#| export\nclass C:\n    def run(self): pass")] * (fault == "entries")
             code_cells += [cell("#| export\ndef g(): pass")] * (fault == "examples")
             start = [cell(COLAB)] * (fault != "colab")
-            a = "01_a", "A" if fault == "titles" else "1 A", "a.html", good + bad.get(fault, []), code_cells
-            for name, title, address, cells, hidden in (a, ("02_b", "2 B", "b.html", [words("## The end")], [])):
+            following = [words("Next: [b](02_b.ipynb).")] * (fault != "course")
+            a = "01_a", "A" if fault == "titles" else "1 A", "a.html", good + bad.get(fault, []) + following, code_cells
+            b = "02_b", "2 B", "b.html", [words("## The end\n\nBack to [a](01_a.ipynb).")], []
+            for name, title, address, cells, hidden in (a, b):
                 (site/f"{name}.ipynb").write_text(json.dumps({"cells": [header(title, address), *cells]}))
                 (root/"nbs"/f"{name}.ipynb").write_text(json.dumps(
                     {"cells": [words(first), *start, *hidden, *cells]}))

@@ -31,7 +31,8 @@ def needed(jobs: dict, name: str) -> set:
 
 def using(jobs: dict, action: str) -> list:
     "Jobs that use an action."
-    return [name for name, job in jobs.items() if any(action in str(step.get("uses")) for step in job.get("steps", []))]
+    return [name for name, job in jobs.items()
+            if any(action in str(step.get("uses")) for step in job.get("steps", []))]
 
 
 def promises(files: dict):
@@ -40,7 +41,8 @@ def promises(files: dict):
     jobs, [publish] = release["jobs"], using(release["jobs"], "gh-action-pypi-publish")
     tests = {name for name, job in jobs.items() if job.get("uses") == "./.github/workflows/test.yaml"}
     yield "a release is made by a tag", list(release["on"]) == ["push"] and list(release["on"]["push"]) == ["tags"]
-    yield "a release waits for all tests", bool(tests) and tests <= needed(jobs, publish) and "workflow_call" in test["on"]
+    yield "a release waits for all tests", (bool(tests) and tests <= needed(jobs, publish)
+                                            and "workflow_call" in test["on"])
     yield "a release needs no password", jobs[publish]["permissions"] == {"id-token": "write"}
     jobs, [deploy] = docs["jobs"], using(docs["jobs"], "deploy-pages")
     [build] = using(jobs, "upload-pages-artifact")
