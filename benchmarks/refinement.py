@@ -32,6 +32,7 @@ from instsep.sound.notebank import NoteBank, _release_ramp, record_folder
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import istft, oracle
 from instsep.together import Refiner
+from common import RESULTS, write_json, write_text
 
 NAMES = ("clarinet", "guitar", "piano")
 RATE, SEEN, UNSEEN = 44100, "FluidR3_GM", "TimGM6mb"
@@ -41,7 +42,6 @@ HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar",
             "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}
 SETS = "recordings", "lively held-out notes", "held-out soundfont", "seen soundfont"  # in this order in the tables
 ROWS = "separator", "refined", "notes given", "oracle"
-RESULTS = Path(__file__).parent / "results"
 
 
 def _walk(rng, count):
@@ -334,8 +334,8 @@ def write(about):
             + ("\n\nRendered mixtures by kind:\n\n" + format_table(kinds) if kinds else "") + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"
-    RESULTS.joinpath("refinement.json").write_text(json.dumps(dict(about, table=table, kinds=kinds), indent=1) + "\n")
-    RESULTS.joinpath("refinement.md").write_text(text)
+    write_json(RESULTS / "refinement.json", dict(about, table=table, kinds=kinds))
+    write_text(RESULTS / "refinement.md", text)
 
 
 if __name__ == "__main__": main()

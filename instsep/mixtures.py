@@ -21,7 +21,8 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import TRIO, InstsepError, SureFile, atomic_path, why_not_written
+from .core import (
+    TRIO, InstsepError, SureFile, atomic_path, clear_left, delay_interrupt, held, why_not_written)
 from .workers import Lost, run_jobs
 from .sound.notebank import NoteBank, render
 
@@ -471,29 +472,38 @@ def balanced(
 def _write_flac(path: Path, steps: np.ndarray, sample_rate: int) -> None:
     "Write int (samples,) in steps of 2**-23."
     import soundfile
-    with SureFile(path) as file:
+    with SureFile(path) as file, delay_interrupt():
         soundfile.write(file, (steps.astype(np.int32) << 8), sample_rate, format="FLAC", subtype="PCM_24")
 
 
 def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
-    "Write one item's folder under a temporary name, then give it its own."
-    from instsep.music.notes import write_midi
-    score, stems = dataset.item(index)
+    "Write one item's folder under a temporary name, then give it its own, unless another process was faster."
     target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}-{secrets.token_hex(4)}"
     temporary.mkdir(parents=True)
+    try:
+        with held(temporary): _write_item(dataset, temporary, index)
+        try: os.replace(temporary, target)
+        except OSError:
+            if not (target / "item.json").is_file(): raise
+    finally: shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_item(dataset: Mixtures, folder: Path, index: int) -> None:
+    "Stems, mixture, notes, and what they were made of."
+    from instsep.music.notes import write_midi
+    score, stems = dataset.item(index)
     steps = np.rint(stems.astype(np.float64) * 2 ** 23).astype(np.int64)          # (stems, samples)
-    for name, stem in zip(dataset.stems, steps): _write_flac(temporary / f"{name}.flac", stem, dataset.sample_rate)
-    _write_flac(temporary / "mixture.flac", steps.sum(0), dataset.sample_rate)
+    for name, stem in zip(dataset.stems, steps): _write_flac(folder / f"{name}.flac", stem, dataset.sample_rate)
+    _write_flac(folder / "mixture.flac", steps.sum(0), dataset.sample_rate)
     notes = score.to_notes()
     if notes:
-        write_midi(notes, temporary / "notes.mid",
+        write_midi(notes, folder / "notes.mid",
                    track_names={(score.program(name), False): name for name in score.parts})
     about = dict(index=index, seed=dataset.seed, sample_rate=dataset.sample_rate, seconds=dataset.seconds,
                  kind=score.kind, stems=list(dataset.stems),
                  pieces=score.pieces, instances=score.instances, others=list(score.out_of_set),
                  notes={name: len(part) for name, part in score.parts.items()})
-    (temporary / "item.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, target)
+    (folder / "item.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _finished(dataset: Mixtures, folder: Path) -> dict[int, dict]:
@@ -570,7 +580,7 @@ def render_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     done = _finished(dataset, folder)
     if done: _check_alike(dataset, folder, min(done))
-    for left in folder.glob(".part-*"): shutil.rmtree(left, ignore_errors=True)     # of a run that was killed
+    clear_left(folder)
     todo = sorted(set(int(index) for index in indices) - set(done))
     with tqdm(total=len(todo), unit="item", disable=not progress) as bar:
         if workers <= 1 and elsewhere is None:
@@ -582,6 +592,7 @@ def render_dataset(
                 for index, outcome in zip(todo, outcomes):
                     if isinstance(outcome, Lost): raise InstsepError(f"{folder}: item {index} is {outcome}")
                     bar.update()
+    clear_left(folder)                                                          # of workers that were killed
     items = _finished(dataset, folder)
     with atomic_path(folder / "manifest.jsonl") as path:
         path.write_text("".join(json.dumps(dict(folder=f"{index:08d}", **items[index]), ensure_ascii=False) + "\n"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from .core import InstsepError, pick_device
-from .inference.registry import check_sizes
+from .inference.registry import WEIGHTS, check_sizes
 from .music.notes import Transcription, instrument_programs
 from .music.tokens import END, PAD, Codec, Grammar, NoteDecoder, crop
 
@@ -523,8 +524,9 @@ def _read_tensors(path: Path) -> dict:
     return state
 
 def _find_folder(name_or_path: str | Path, **hub) -> Path:
-    "The folder itself, or where the hub's files were put."
+    "The folder itself, that of weights which come with the package, or where the hub's files were put."
     if Path(name_or_path).is_dir(): return Path(name_or_path)
+    if (WEIGHTS/str(name_or_path)/"config.json").is_file(): return WEIGHTS/str(name_or_path)
     if Path(name_or_path).exists() or str(name_or_path).count("/") != 1:
         raise InstsepError(f"{name_or_path}: no such folder; give a folder with config.json "
                            "or a Hugging Face id as owner/name")
@@ -537,7 +539,7 @@ def _find_folder(name_or_path: str | Path, **hub) -> Path:
 
 # %% ../nbs/04_mt3.ipynb #11a9a58d
 def load_mt3(
-    name_or_path: str | Path, # a folder, or an id of the Hugging Face hub
+    name_or_path: str | Path, # a folder, trio-mt3, or an id of the Hugging Face hub
     *,
     positions: str | None = None, # "magenta" or "kunato" instead of what the weights' configuration says
     device: str | torch.device = "cpu", # where to put it
@@ -822,19 +824,24 @@ class Transcriber:
 
     @classmethod
     def from_pretrained(cls,
-        name_or_path: str | Path | None = None, # a folder with weights or a Hugging Face id
+        name_or_path: str | Path | None = None, # a folder with weights, trio-mt3, or a Hugging Face id
         *,
         device: str | None = None, # "cpu", "cuda", "mps"; None: the best there is
         batch_size: int = 8, # segments at once
         features: Callable | None = None, # as above
         **options, # of load_mt3
     ) -> "Transcriber":
-        "Load a network and make it ready. `InstsepError` where that fails."
+        """Load a network and make it ready, with what makes the posteriors that it may read. `InstsepError` where
+        that fails."""
         if name_or_path is None:
-            raise InstsepError("name the weights of an MT3 with --model: trio-mt3, which comes with instsep, or a "
+            raise InstsepError("name the weights of an MT3 (--model): trio-mt3, which comes with instsep, or a "
                                "folder, e.g. the one with config.json and mt3.pth of kunato/mt3-pytorch")
         network = load_mt3(name_or_path, device=pick_device(device), **options)
-        return cls(network, features=features, batch_size=batch_size)
+        if features is not None or network.config.front_end == "logmel":
+            return cls(network, features=features, batch_size=batch_size)
+        from instsep import TRANSCRIBER_MODULES
+        home = import_module(f"instsep.{TRANSCRIBER_MODULES[network.config.front_end]}")
+        return home.load_reader(network, device=device, batch_size=batch_size)
 
     def __call__(self,
         audio: str | Path | np.ndarray | torch.Tensor, # a file, or a waveform (samples,) or (channels, samples)

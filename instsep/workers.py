@@ -49,7 +49,9 @@ def _serve(connection, number: int, threads: int, parent: int, function: Callabl
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends its workers
     signal.signal(signal.SIGTERM, _leave)
     with suppress(EOFError, OSError):
-        if setup is not None: setup()
+        try: setup and setup()
+        except Exception as error: return connection.send((None, _portable(error)))
+        connection.send((None, None))  # it can begin
         while True:
             while not connection.poll(1.0):
                 if os.getppid() != parent: return
@@ -75,16 +77,30 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, *args), daemon=False)
         self.process.start()
         theirs.close()  # so that the line is dead when the process is
-        self.job = None
+        self.job, self.ready = None, False
 
     def give(self, number: int, job) -> None:
         self.job = number, job
         with suppress(BrokenPipeError): self.connection.send((job,))  # it died: `answer` tells
 
     def answer(self):
-        "What came of the job; `EOFError` if the process died."
-        try: return self.connection.recv()
+        "What came of the job, None if it has only begun; `EOFError` if the process died."
+        try: succeeded, value = self.connection.recv()
         except OSError as error: raise EOFError from error
+        if succeeded is not None: return succeeded, value
+        if isinstance(value, InstsepError): raise value
+        if value is not None: raise self._unable(f"{type(value).__name__}: {value}") from value
+        self.ready = True
+
+    def check_begun(self) -> None:
+        "`InstsepError` if the process came to its end before it could take a job, and nobody killed it."
+        self.process.join(30)
+        code = self.process.exitcode or 0  # negative: of a signal; from 128 on: of one that it obeyed
+        if not self.ready and 0 < code < 128: raise self._unable(f"exit code {code}")
+
+    def _unable(self, reason: str) -> InstsepError:
+        return InstsepError(f"a process that was to work beside this one could not begin ({reason}); see whether it "
+                            "works without --workers")
 
     def end(self, now: bool = False) -> None:
         with suppress(OSError): self.connection.send(None)
@@ -126,9 +142,10 @@ def _run_here(function, jobs: list, workers: int, setup, method: str) -> Iterato
                 number = busy[connection]
                 job = crew[number].job
                 try:
-                    answers[job[0]] = crew[number].answer()
-                    crew[number].job = None
+                    if (answer := crew[number].answer()) is None: continue
+                    answers[job[0]], crew[number].job = answer, None
                 except EOFError:
+                    crew[number].check_begun()
                     crew.pop(number).end()
                     deaths[job[0]] += 1
                     if deaths[job[0]] < DEATHS: waiting.appendleft(job)
@@ -177,6 +194,9 @@ def _run_on_cluster(function, jobs: Iterable, cluster: str) -> Iterator:
         while running:
             try: value = running[0].result()
             except KilledWorker: value = Lost()
+            except ModuleNotFoundError as error:
+                raise InstsepError(f"--cluster {cluster}: a worker there has no {error.name}; install the same version "
+                                   "of instsep wherever workers run") from None
             running.popleft()  # the scheduler may forget it
             submit()
             yield value

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import InstsepError, atomic_path, pick_device, table_text, why_not_written
-from .separation import _check_length, _check_place, _comment_of, _recording_id, track_name
+from ..core import InstsepError, atomic_path, clear_left, pick_device, table_text, why_not_written
+from .separation import _check_length, _check_place, _clear_once, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
 if TYPE_CHECKING:
@@ -206,6 +206,10 @@ class Transcribed:
     skipped: bool # because all files were there already
     tuning: Any = None # a `tunings.Tuning`: how the recording is tuned; None if it was skipped
 
+def _stems_in(folder: Path) -> list[Path]:
+    "Finished ones: a run that was killed leaves others."
+    return sorted(path for path in folder.glob("*.wav") if not path.name.startswith("."))
+
 def transcribe_file(
     transcriber: "Transcriber", # of `instsep.mt3`
     path: str | Path, # of the recording
@@ -240,8 +244,10 @@ def transcribe_file(
     for place in [*places, *[folder/"stem.wav"]*stems]:
         _check_length(place, path)
         _check_place(place)
+    _clear_once(str(output))
+    clear_left(folder)
     if not overwrite:
-        old_stems = sorted(folder.glob("*.wav")) if stems else []
+        old_stems = _stems_in(folder) if stems else []
         _check_ours([*places, *old_stems], comment, path)
         if all(place.is_file() for place in places) and _origin(places[0]) == comment and (old_stems or not stems):
             return Transcribed(places + old_stems, {}, True)
@@ -256,7 +262,7 @@ def transcribe_file(
         written = write_transcription(notes, output, track, seconds=seconds, stems=stems, soundfont=soundfont,
                                       table=table,
                                       plot=plot, comment=comment, tempo=tempo, pedal=pedal)
-        outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *folder.glob("*.wav")]
+        outdated = [*(Path(output)/f"{track}{suffix}" for suffix in beside), *_stems_in(folder)]
         # of an earlier run, when other notes were found or other options given
         for place in set(outdated) - set(written):
             if _is_ours(place, comment): place.unlink()

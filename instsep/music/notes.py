@@ -292,6 +292,30 @@ traverso, flauta, flauta travesera
 sintetizador
 109: dudelsack, cornemuse, cornamusa, gaita
 114: steelpan, steel pan, steel drum
+drums: kit, drumset, congas, conga, bongos, bongo, hi hat, hihat, snare, snare drum, bass drum, kick drum, tom toms
+piano: pno, pf, pfte
+7: clav
+16: hammond b3, b3 organ, b3
+9: glock
+13: xylo
+25: steel string guitar, steel guitar, western guitar
+guitar: gtr, guit
+26,27,28,29,30: egtr, e gtr, el guitar, lead guitar
+24,25,26,27,28: rhythm guitar
+40: vln, vn
+41: vla
+42: vc, vcl
+43,32: kb, d bass
+47: timp
+53,52,54: vox, lead vocals, backing vocals
+56: tpt, trp
+57: tbn, trb, bass trombone, tenor trombone
+60: hn
+68: ob
+70: bsn, fag
+71: cl, clar, klar, basset horn
+73: fl, alto flute
+65,66,64,67: sx
 """
 
 
@@ -315,10 +339,10 @@ def _names_of_programs() -> dict[str, tuple[int, ...]]:  # without spaces
     return {_plain_name(name).replace(' ', ''): meant for name, meant in known.items()}
 
 def _spellings(name: str) -> Iterator[str]:
-    "A plain name, then without what does not matter: which of several, its key, its plural."
+    "A plain name, then without what does not matter: which of several, its key, a hand, its plural."
     yield name
-    alone = re.sub(r'^(solo|1st|2nd|3rd|first|second|third|bb|eb) | (\d+|i|ii|iii|iv|in [a-g](b| flat| sharp)?)$', '',
-                   name)
+    alone = re.sub(r'^(the|an?|solo|1st|2nd|3rd|first|second|third|bb|eb|[abde] flat) |'
+                   r' (\d+|i|ii|iii|iv|in [a-g](b| flat| sharp)?|left|right|(left|right) hand|[lr] ?h)$', '', name)
     yield alone
     for plural, singular in (('s', ''), ('es', ''), ('n', ''), ('en', ''), ('e', ''), ('i', 'o'), ('e', 'a')):
         if alone.endswith(plural): yield alone.removesuffix(plural) + singular

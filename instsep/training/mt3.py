@@ -471,27 +471,30 @@ class MT3Module(L.LightningModule):
     def loss(self, batch: dict) -> torch.Tensor:
         return self.network(inputs=batch["inputs"], labels=batch["labels"]).loss
 
-    def losses(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        "The tokens' loss, and its sum with the auxiliary losses."
+    def losses(self, batch: dict, share: torch.Tensor | float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        "The tokens' loss, and its sum with the auxiliary losses; `share` is the weight of means over tokens."
         c, out = self.train_config, self.network(inputs=batch["inputs"], labels=batch["labels"])
         loss = out.loss
         if c.guided_attention: loss = loss + c.guided_attention*self.guide.loss(batch["labels"])
+        loss = share*loss
         if c.frame_loss and "frames" in batch:
             loss = loss + c.frame_loss*self.frame_head.loss(out.encoder_last_hidden_state, batch["frames"])
-        return out.loss, loss
+        return share*out.loss, loss
 
     def training_step(self, batch, index):
         c = self.train_config
         torch.manual_seed((c.seed*1_000_003 + self.global_step)*c.accumulate + index % c.accumulate
                           + 10**12*process_rank())
-        tokens, loss = self.losses(batch)
-        if self.trainer.world_size > 1:  # a mean over the tokens of all processes, which have different numbers of them
-            count = (batch["labels"] >= 0).sum().float()
-            share = count*self.trainer.world_size/self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
-            tokens, loss = share*tokens, loss + (share - 1)*tokens
+        tokens, loss = self.losses(batch, self._token_share(batch["labels"]))
         self.last_loss = float(tokens.detach())
         if self.trainer.loggers: self.log("train_loss", tokens, on_step=True, on_epoch=False)
         return loss
+
+    def _token_share(self, labels: torch.Tensor) -> torch.Tensor | float:
+        "Weight of this process's means over tokens, of which each process has another number."
+        if self.trainer.world_size == 1: return 1.0
+        count = (labels >= 0).sum().float()
+        return count*self.trainer.world_size/self.trainer.strategy.reduce(count.clone(), reduce_op="sum")
 
     def validation_step(self, batch, index):
         self.log("valid_loss", self.loss(batch), batch_size=int((batch["labels"] >= 0).sum()))

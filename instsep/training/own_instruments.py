@@ -405,7 +405,8 @@ class StemCache:
         for path, name, song in tqdm(found, desc="stems", disable=not progress, leave=False):
             try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0]
             except InstsepError as error: log(f"{error}; left out"); continue
-            np.save(folder / f"{len(entries)}.npy", np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16))
+            with atomic_path(folder / f"{len(entries)}.npy") as temporary:             # another process may read them
+                np.save(temporary, np.clip(np.round(wave * 32767), -32768, 32767).astype(np.int16))
             entries.append(dict(instrument=name, song=song, test=song in test))
         with atomic_path(about) as temporary:
             temporary.write_text(json.dumps(dict(wanted=wanted, entries=entries), indent=1))

@@ -144,11 +144,15 @@ class Processes:
         raise InstsepError(f"batch {batch}: is shared by {self.count} processes; choose a multiple of {self.count}")
 
 # %% ../../nbs/reference/training/separator.ipynb #178bdd35
-def process_rank() -> int:
-    "Number of this process among all of a run; 0 writes files and messages."
+def process_rank(
+    devices: int = 1,  # processes on each machine, where it is asked before they have met
+) -> int:
+    """Number of this process among all of a run; 0 writes files and messages. Before the processes have met, and
+    without `devices`, only the 0 can be trusted: two machines may have a 1."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized(): return torch.distributed.get_rank()
     for name in ("RANK", "SLURM_PROCID"):  # torchrun's, SLURM's
         if os.environ.get(name, "").isdigit(): return int(os.environ[name])
-    return int(os.environ.get("NODE_RANK", 0)) + int(os.environ.get("LOCAL_RANK", 0))  # Lightning's own; 0 is 0
+    return int(os.environ.get("NODE_RANK", 0)) * devices + int(os.environ.get("LOCAL_RANK", 0))  # Lightning's own
 
 # %% ../../nbs/reference/training/separator.ipynb #9b8cbad1
 class _ItemsFrom(torch.utils.data.Sampler):
@@ -318,8 +322,9 @@ def fit(
     last = folder / "last.ckpt"
     begun = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if resume and last.exists() else 0
     if begun: check_resumed(folder, module)
-    if process_rank() == 0: _begin(module, folder, begun)
-    L.seed_everything(c.seed + begun + 1_000_003 * process_rank(), verbose=False)
+    rank = process_rank(processes.devices)
+    if rank == 0: _begin(module, folder, begun)
+    L.seed_everything(c.seed + begun + 1_000_003 * rank, verbose=False)
     gpu = torch.cuda.is_available() and accelerator != "cpu"
     items = _ItemsFrom(begun * c.batch, c.steps * c.batch, c.batch, processes)
     loader = DataLoader(dataset, share, sampler=items, num_workers=c.workers, persistent_workers=False,
