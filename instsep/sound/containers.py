@@ -8,7 +8,6 @@ __all__ = ['W64', 'INITIAL', 'BEGINNINGS', 'LAYOUTS', 'NOBODY_KNEW', 'MANY', 'SU
 
 # %% ../../nbs/reference/sound/containers.ipynb #b0c5d34a
 import io
-import mmap
 import re
 import struct
 from dataclasses import dataclass, field
@@ -89,19 +88,27 @@ def find_parts(
 
 @lru_cache(maxsize=16)
 def _find_parts(path: str, size: int, changed: int) -> tuple[tuple[int, int], ...]:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        head = _after_id3(data[:10])
+    with View(path) as view:
+        head = _after_id3(view.at(0, 10))
         for literal, lead, pattern in BEGINNINGS:
-            if not pattern.match(data, head): continue
-            places, place = [], _after_beginning(data, head, literal)
-            while (place := data.find(literal, place)) >= 0:
-                if pattern.match(data, place - lead): places.append(place - lead)
-                place = _after_beginning(data, place, literal) if places and places[-1] == place - lead else place + 1
+            if not pattern.match(view.at(head, 100)): continue
+            places, place = [], _after_beginning(view, head, literal)
+            for found in _places(view, literal, place):
+                if found < place or not pattern.match(view.at(found - lead, 100)): continue
+                places.append(found - lead)
+                place = _after_beginning(view, found, literal)
             return tuple(zip([head, *places], [*places, size]))
     return ((0, size),)
 
+def _places(view: View, name: bytes, start: int): # place after place, read in blocks: a file can be larger than memory
+    "Where some bytes are, from `start` on."
+    while len(data := view.at(start, 1 << 20)) >= len(name):
+        at = -1
+        while (at := data.find(name, at + 1)) >= 0: yield start + at
+        start += len(data) - len(name) + 1
+
 def begins_other(
-    view: "View",
+    view: View,
     place: int, # first byte behind a recording
 ) -> bool:
     "Whether a recording of any kind begins here, or a tag as MP3s have it."
@@ -112,10 +119,10 @@ def _after_id3(head: bytes) -> int:
     "The length of an ID3 tag at the beginning of a file."
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0))) if head[:3] == b"ID3" else 0
 
-def _after_beginning(data, place: int, literal: bytes) -> int:
+def _after_beginning(view: View, place: int, literal: bytes) -> int:
     "From where on another beginning would be another recording: an Ogg begins with a page for each of its streams."
     if not literal.startswith(b"OggS"): return place + 16
-    while data[place:place + 6] == literal: place += _page_length(data[place:place + 282])
+    while view.at(place, 6) == literal: place += _page_length(view.at(place, 282))
     return place
 
 def _page_length(page: bytes) -> int: return 27 + page[26] + sum(page[27:27 + page[26]]) if len(page) > 26 else 27
@@ -257,20 +264,9 @@ def inner_tags(view: View) -> int:
     def after(place, name):
         end = place + (128 if name == b"TAG" else _after_id3(view.at(place, 10)))
         return end + _after_id3(view.at(end, 10))
-    count, start = 0, _after_id3(view.at(0, 10))
+    start = _after_id3(view.at(0, 10))
     if not is_packet(start): return 0
-    for name in (b"ID3", b"TAG"):
-        place = start
-        while (place := _find(view, name, place + 1)) >= 0: count += is_packet(after(place, name))
-    return count
-
-def _find(view: View, name: bytes, place: int) -> int:
-    "Where some bytes are next, from `place` on; -1 if nowhere."
-    while data := view.at(place, 1 << 20):
-        if (found := data.find(name)) >= 0: return place + found
-        if len(data) < 1 << 20: return -1
-        place += len(data) - len(name) + 1
-    return -1
+    return sum(is_packet(after(place, name)) for name in (b"ID3", b"TAG") for place in _places(view, name, start + 1))
 
 # %% ../../nbs/reference/sound/containers.ipynb #77e2d9a4
 SUFFIXES = {f".{name}" for name in (
