@@ -27,7 +27,8 @@ def write_long(path, recordings, seconds):
     "The mixtures of all reference recordings until the file is long enough."
     import numpy as np
     from instsep.sound.audio import AudioWriter, load
-    parts = [load(place, sample_rate=RATE, downmix=True)[0] for place in sorted(Path(recordings).glob("*/mixture.flac"))]
+    places = sorted(Path(recordings).glob("*/mixture.flac"))
+    parts = [load(place, sample_rate=RATE, downmix=True)[0] for place in places]
     parts = [np.concatenate([part, part]) if len(part) == 1 else part for part in parts]
     missing = round(seconds * RATE)
     with AudioWriter(path, RATE, 2) as file:

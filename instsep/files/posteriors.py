@@ -131,7 +131,7 @@ def check_fit(config, transcriber: FrameTranscriber) -> None:  # config: an MT3C
                            f"of {model.hop} do not fit an MT3 for {', '.join(config.instruments)} at "
                            f"{front.sample_rate} Hz with a hop of {front.hop}")
 
-# %% ../../nbs/reference/files/posteriors.ipynb #e5c40986
+# %% ../../nbs/reference/files/posteriors.ipynb #82d38f72
 def load_reader(
     network: MT3,
     **options,  # of PosteriorTranscriber
