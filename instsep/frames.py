@@ -21,7 +21,8 @@ from ._moved import forward
 from .core import TRIO, InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
 from .inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, release_offsets, velocities
-from .inference.registry import DEFAULT_TRANSCRIBER, WEIGHTS, find_model, load_model, save_model
+from .inference.offsets import NoteViews, OffsetNetwork, likeliest_offsets
+from .inference.registry import DEFAULT_TRANSCRIBER, OFFSET_WEIGHTS, WEIGHTS, find_model, load_model, save_model
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
 from .sound.spectral import stft
@@ -350,12 +351,14 @@ class FrameTranscriber:
         overlap: float = 0.2,            # share of a window that the next one shares
         # velocities and offsets from the recording; None: the network's
         dynamics: DynamicsConfig | None = DynamicsConfig(),
+        # looks at each note's offset again, where `dynamics` are measured; None: only the dampers' rule does
+        offsets: OffsetNetwork | None = None,
     ):
         if not 0 <= overlap <= 0.5 or window <= 0:
             raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap "
                                "between 0 and 0.5")
         self.network, self.pick = model.eval(), pick or PeakPickingConfig()
-        self.window, self.overlap, self.dynamics = window, overlap, dynamics
+        self.window, self.overlap, self.dynamics, self.offsets = window, overlap, dynamics, offsets
 
     def probabilities(
         self,
@@ -401,24 +404,27 @@ class FrameTranscriber:
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         c = self.network.config
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
-        meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH)
+        views = self.note_views() if self.dynamics and self.offsets else None
+        meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH,
+                             spectra=views and views.add_spectrum)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s",
                   disable=not progress) as bar:
             for posteriors in self.probabilities(meter.listen(blocks) if self.dynamics else blocks, active):
                 picker.add(posteriors)
+                if views: views.add_posteriors(share_across_instruments(posteriors, self.pick.sharing_exponent))
                 if self.dynamics: meter.measure(*picker.take_new(), settled=picker.frames - 2)
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()
         if self.dynamics:
             meter.measure(*picker.take_new(), settled=picker.frames, last=True)
-            notes = self.with_dynamics(notes, who, meter)
+            notes = self.with_dynamics(notes, who, meter, views)
         programs = [instrument_programs(name)[0] for name in names]
         return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)})
 
     def with_dynamics(
-        self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter,
+        self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter, views: NoteViews | None = None,
     ) -> np.ndarray:  # (n, 4), by row and onset
         "The same notes with velocities and offsets as the recording has them."
         if not len(notes): return notes
@@ -430,9 +436,16 @@ class FrameTranscriber:
         cut = follows & (np.append(onset[1:], np.inf) - offset < 0.5 / rate)
         damped = np.isin(np.array(self.network.config.instruments)[who], self.dynamics.damped)
         release = self.dynamics.release
-        if release:
+        if views is not None and self.offsets is not None:
+            offset = likeliest_offsets(self.offsets, views, notes, who)
+        elif release:
             offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy(), rate, release=release)
         return np.stack([onset, offset, pitch, velocity], 1)
+
+    def note_views(self) -> NoteViews:
+        "What `offsets` sees of a recording; nothing yet."
+        c = self.network.config
+        return NoteViews(len(c.instruments), self.network.frame_rate, c.sample_rate / c.n_fft)
 
     def active_indices(self, instruments: Iterable[str | int] | None) -> list[int] | None:
         "Indices of the model's instruments that the user's names stand for."
@@ -491,8 +504,23 @@ def _from_pretrained(
 
 
 FrameModel.from_pretrained = staticmethod(_from_pretrained)
-FrameTranscriber.from_pretrained = classmethod(
-    lambda cls, name=None, *, device="cpu", **options: cls(FrameModel.from_pretrained(name, device), **options))
+def _transcriber_from_pretrained(
+    cls,
+    # as FrameModel's; a network for offsets that lies in the same folder is taken, too
+    name: str | Path | None = None,
+    *,
+    device: str | None = "cpu",
+    **options,                                   # of a FrameTranscriber
+) -> FrameTranscriber:
+    "A transcriber with trained models."
+    transcriber = cls(FrameModel.from_pretrained(name, device), **options)
+    path = find_model(str(name or DEFAULT_TRANSCRIBER)) / OFFSET_WEIGHTS
+    if "offsets" not in options and path.is_file():
+        transcriber.offsets = OffsetNetwork.load(path, transcriber.note_views().features)
+    return transcriber
+
+
+FrameTranscriber.from_pretrained = classmethod(_transcriber_from_pretrained)
 
 # %% ../nbs/08_frames.ipynb #f71a1bfc
 __getattr__ = forward("frames")  # names that used to be here

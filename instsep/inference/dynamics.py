@@ -5,7 +5,7 @@
 # %% ../../nbs/reference/inference/dynamics.ipynb #b1bd8250
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,11 @@ class PartialMeter:
         n_fft: int,                # samples in a frame
         hop: int,                  # samples between frames
         pitches: np.ndarray,       # MIDI numbers that notes may have, in order
+        *,
+        # called with magnitudes as they are measured (frames, bins)
+        spectra: Callable[[np.ndarray], None] | None = None,
     ):
-        self.n_fft, self.hop, self.resolution = n_fft, hop, sample_rate / n_fft
+        self.n_fft, self.hop, self.resolution, self.spectra = n_fft, hop, sample_rate / n_fft, spectra
         self.window = np.hanning(n_fft + 1)[:-1].astype(np.float32) * (4 / n_fft)  # a sine has its amplitude
         bins = partial_bins(pitches, self.resolution)[:, :8]
         self.gather, self.counts = np.rint(bins).clip(0, _BINS - 1).astype(int), _usable(bins)
@@ -75,6 +78,7 @@ class PartialMeter:
         frames = np.lib.stride_tricks.sliding_window_view(self.samples, self.n_fft)[::self.hop][:count]
         magnitude = np.concatenate([self._spectrum(frames[k:k + 512]) for k in range(0, count, 512)])
         self.samples = self.samples[count * self.hop:].copy()
+        if self.spectra: self.spectra(magnitude)
         power = (np.where(self.counts, magnitude[:, self.gather], 0) ** 2).sum(-1)        # (frames, pitches)
         self.energies.append((10 * np.log10(power + 1e-10)).astype(np.float16))
         self.recent = np.concatenate([self.recent, magnitude])
