@@ -432,13 +432,13 @@ class FrameTranscriber:
         rate, row = self.network.frame_rate, pitch.astype(int) - LOWEST_PITCH
         level, _ = onset_levels(meter.partials(pitch, onset * rate), pitch, onset, meter.resolution)
         velocity = velocities(level, who, config=self.dynamics)
+        if views is not None and self.offsets is not None:
+            offset = likeliest_offsets(self.offsets, views, notes, who)
         follows = np.append((np.diff(row) == 0) & (np.diff(who) == 0), False)  # the next note is of the same row
         cut = follows & (np.append(onset[1:], np.inf) - offset < 0.5 / rate)
         damped = np.isin(np.array(self.network.config.instruments)[who], self.dynamics.damped)
         release = self.dynamics.release
-        if views is not None and self.offsets is not None:
-            offset = likeliest_offsets(self.offsets, views, notes, who)
-        elif release:
+        if release:
             offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy(), rate, release=release)
         return np.stack([onset, offset, pitch, velocity], 1)
 

@@ -137,7 +137,8 @@ class NoteViews:
             np.log1p(np.maximum(time - onset, 0)) / 3, np.clip((time - onset) / 4, -1, 1),
             np.clip((time - offset) / 10, -3, 3), np.clip((time - offset) / 2, -1, 1),
             ends * same, np.clip((stop - 1 - time) / 4, 0, 1),
-            np.minimum(onsets[1:-1, who].sum(1), 3), np.minimum(lets_go, 3), np.minimum(frames[1:-1, who].sum(1), 10) / 5,
+            np.minimum(onsets[1:-1, who].sum(1), 3), np.minimum(lets_go, 3),
+            np.minimum(frames[1:-1, who].sum(1), 10) / 5,
             *beside, *[(who == k) * same for k in range(self.instruments)], (row / 44 - 1) * same,
             *np.clip(falls / 20, -3, 0).T, *np.clip(steps / 6, -3, 3).T]
         return first, np.stack(columns, 1).astype(np.float32)
@@ -221,11 +222,13 @@ def stack_views(
 def near_enough(
     probability: np.ndarray,   # (frames + 1,): the note's end is at this frame; later
     onset: float,              # frames from the window's first one
+    known: float | None = None,  # an end from elsewhere
     *,
     share: float = 0.2,        # of the note's length that an end may be off
     least: float = 2.15,       # frames that it may be off in any case
+    surer: float = 0.1,        # by so much probability another end has to be better than the known one
 ) -> float:                    # frames from the window's first one
-    "The end that has the most probability within what is forgiven."
+    "The end that has the most probability within what is forgiven, or the known one, if that has nearly as much."
     at = np.arange(len(probability))
     forgiven = np.maximum(least, share * (at - onset)) - 0.25
     tried = np.arange(max(0.0, np.ceil(onset)), len(at) - 0.5, 0.5)
@@ -235,6 +238,8 @@ def near_enough(
     np.add.at(change, begins.clip(0, len(tried)).astype(int), probability)
     np.add.at(change, ends.clip(0, len(tried)).astype(int), -probability)
     right = np.cumsum(change)[:-1]
+    if known is not None and right.max() - probability[np.abs(known - at) <= forgiven].sum() < surer:
+        return float(known)
     best = np.flatnonzero(right >= right.max() - 1e-5)
     return float(tried[best[len(best) // 2]])
 
@@ -246,6 +251,7 @@ def likeliest_offsets(
     notes: np.ndarray,         # (n, 4): onset s, offset s, pitch, velocity; by row and onset
     who: np.ndarray,           # (n,) index of its instrument
     *,
+    surer: float = 0.1,        # by how much the network has to be, to move an offset; 0: all are its own
     batch: int = 64,           # notes at once
 ) -> np.ndarray:               # (n,) s
     "Offsets of all notes; none lies after the next onset of its row."
@@ -255,7 +261,9 @@ def likeliest_offsets(
     for some in np.split(order, range(batch, len(order), batch)):
         probability = network(*stack_views([windows[i] for i in some])).exp().numpy()
         for i, row in zip(some, probability):
-            row, onset = np.append(row[:len(windows[i])], row[-1]), notes[i, 0] * views.frame_rate
-            offset[i] = (first[i] + near_enough(row, onset - first[i])) / views.frame_rate
+            row = np.append(row[:len(windows[i])], row[-1])
+            onset, known = notes[i, :2] * views.frame_rate - first[i]
+            known = min(max(known, 0.0), len(row) - 1.0)
+            offset[i] = (first[i] + near_enough(row, onset, known, surer=surer)) / views.frame_rate
     following = np.where((np.diff(notes[:, 2]) == 0) & (np.diff(who) == 0), notes[1:, 0], np.inf)
     return np.maximum(np.minimum(offset, np.append(following, np.inf)), notes[:, 0] + 0.03)
