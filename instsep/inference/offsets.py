@@ -99,7 +99,7 @@ class NoteViews:
     def add_spectrum(self, magnitude: np.ndarray) -> None:  # (frames, bins)
         self.spectrum.add(level_bytes(magnitude))
 
-    def view(
+    def _view(
         self,
         onset: float,        # frames
         offset: float,       # frames, where its posterior ends
@@ -154,7 +154,7 @@ class NoteViews:
         following = np.append(np.where(same, onset[1:], np.inf), np.inf) if len(notes) else onset
         found: list = [None] * len(notes)
         for i in np.argsort(offset, kind="stable"):                             # so that blocks are opened once
-            found[i] = self.view(onset[i], offset[i], int(notes[i, 2]), int(who[i]), following[i])
+            found[i] = self._view(onset[i], offset[i], int(notes[i, 2]), int(who[i]), following[i])
         return np.array([first for first, _ in found], int), [view for _, view in found]
 
 # %% ../../nbs/reference/inference/offsets.ipynb #769a533b
