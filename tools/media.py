@@ -40,8 +40,10 @@ def made_of() -> dict:
     models = [node.value.value for node in registry.body if isinstance(node, ast.Assign)
               and ast.unparse(node.targets[0]) in ("DEFAULT_MODEL", "DEFAULT_TRANSCRIBER")]
     page = [ROOT/"instsep/evaluation"/f"page.{end}" for end in ("html.j2", "css", "js")]
-    stored = "config.json", "model.safetensors"
-    weights = {f"weights of {name}": files(*(ROOT/"instsep/weights"/name/file for file in stored)) for name in models}
+    stored = "config.json", "model.safetensors", "offsets.safetensors"           # the last only beside some
+    weights = {f"weights of {name}": files(*(path for file in stored
+                                             if (path := ROOT/"instsep/weights"/name/file).is_file()))
+               for name in models}
     settings = {f"settings of {name}": constants(ROOT/path, name) for path, name in SETTINGS.items()}
     clips = sorted(EXAMPLES.glob("trio*.flac"))
     return weights | settings | {"clips": files(*clips), "parts of the page": files(*page)}
