@@ -60,6 +60,9 @@ def promises(files: dict):
     forms = [form for name, form in files.items() if name.startswith("ISSUE_TEMPLATE/") and "config" not in name]
     yield "issues have a form", bool(forms) and all({"name", "description", "body"} <= form.keys() for form in forms)
     yield "pull requests have a form", (GITHUB/"pull_request_template.md").is_file()
+    citation = yaml.safe_load((GITHUB.parent/"CITATION.cff").read_text(encoding="utf-8"))
+    settings = (GITHUB.parent/"settings.ini").read_text(encoding="utf-8").splitlines()
+    yield "the citation has the version that is released", f"version = {citation['version']}" in settings
 
 
 def broken(files: dict) -> list: return [promise for promise, kept in promises(files) if not kept]
