@@ -5,12 +5,16 @@
     python benchmarks/mt3_posteriors.py ship --pools data/mt3 --init runs/mt3/last.pt -o runs/trio-mt3 --minutes 9
     python benchmarks/mt3_posteriors.py study --pools data/mt3 --init runs/mt3/last.pt --way everything \\
         -o nbs/results/mt3_posteriors
+    python benchmarks/mt3_posteriors.py baselines --pools data/mt3 -o nbs/results/mt3_posteriors
     python benchmarks/mt3_posteriors.py export --init runs/trio-mt3/last.pt -o trio-mt3
     python benchmarks/mt3_posteriors.py table
 
 `pools` writes scores (for posteriors made from the notes alone), mixtures with the posteriors that trio-notes gives for
-them, and the paper's fine-tuning set: ten pieces, the same notes on guitar and piano two octaves apart. `train` goes on
-where it stopped. `table` makes benchmarks/results/mt3_posteriors_study.md from the logs in nbs/results/mt3_posteriors.
+them, the paper's fine-tuning set (ten pieces, the same notes on guitar and piano two octaves apart), and mixtures of
+all kinds on a soundfont that no training heard. `train` goes on where it stopped, `study` does not repeat a run whose
+log is there. `baselines` says what the fixed segments of the study allow: the codec's ceiling, the frame-wise network's
+own notes, and chance. `table` makes benchmarks/results/mt3_posteriors_study.md from the logs in
+nbs/results/mt3_posteriors.
 """
 
 import json
@@ -23,9 +27,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from common import LOGS, RESULTS, arguments, write_json, write_text
+from common import HELD_OUT_SOUNDFONT, LOGS, RESULTS, arguments, exact_mixtures, soundfonts, write_json, write_text
 from instsep.files.posteriors import posterior_features
-from instsep.frames import FrameTranscriber
+from instsep.frames import LOWEST_PITCH, FrameTranscriber, pick_notes
 from instsep.metrics import match_notes
 from instsep.mixtures import INSTRUMENTS, STRONG_AUGMENTATION, TRIO, Mixtures, balanced, bank_player, cut
 from instsep.mt3 import MT3, MT3Config, positions_at
@@ -58,7 +62,9 @@ RATE, CONTEXT, SEGMENT, INPUT = FRONT.frame_rate, FRONT.context_frames, FRONT.se
 STEPS = CODEC.steps_per_second
 (SHIFT, SHIFTS), (PITCH, PITCHES) = CODEC.ranges["shift"], CODEC.ranges["pitch"]
 KINDS = dict(unrelated=0.4, parts=0.42, unison=0.18)  # no octaves: fine-tuning is to have something to teach
+PLAN = dict(instruments=TRIO, sample_rate=22050, absent=0.2, kinds=KINDS)
 SCALE = 4.0  # of the features while training; it goes into the weights
+LONGEST = 520  # tokens of a segment in the study: the densest of the fine-tuning set's has 489
 
 
 # ---- targets
@@ -83,11 +89,16 @@ def audible(
     ]
 
 
-def target(parts: list[np.ndarray], frame: int) -> list[int]:  # tokens of the segment that begins with this frame
+def target(
+    parts: list[np.ndarray],  # of each instrument, (n, 4): onset s, offset s, pitch, velocity
+    frame: int,  # where the segment begins
+    on_steps=audible,  # from seconds to steps
+    shuffled=None,  # a random generator: the notes of a chord in any order, as by their unrounded times
+) -> list[int]:  # tokens
     "Ties, the tie token, events by step, offsets first, then by program and pitch."
     start, end = FRONT.step(frame, CODEC), FRONT.step(frame + SEGMENT, CODEC)
     events, ties = [], []
-    for k, part in enumerate(audible(parts)):
+    for k, part in enumerate(on_steps(parts)):
         next_onset = {}
         for on, off, pitch in part[np.lexsort((part[:, 1], part[:, 0]))[::-1]].tolist():
             off = min(off, next_onset.get(pitch, off))
@@ -110,7 +121,10 @@ def target(parts: list[np.ndarray], frame: int) -> list[int]:  # tokens of the s
         program = k
     ids.append(CODEC.id("tie"))
     now, velocity = start, None
-    for step, on, k, pitch in sorted(events):
+    order = sorted(events)
+    if shuffled is not None:
+        order = [events[number] for number in np.lexsort((shuffled.random(len(events)), [each[0] for each in events]))]
+    for step, on, k, pitch in order:
         if step > now:
             ids.append(CODEC.id("shift", step - start))
         if k != program:
@@ -181,9 +195,11 @@ def sparse(posteriors: np.ndarray) -> tuple:  # (2, instruments, pitches, frames
 
 def window(item: dict, frame: int) -> np.ndarray:  # (2, instruments, pitches, frames)
     "The posteriors of a segment with its context; zeros outside the recording."
-    full = np.zeros(int(np.prod(item["shape"])), np.uint8)
-    full[item["places"]] = item["values"]
-    full = full.reshape(item["shape"])
+    if "full" not in item:
+        full = np.zeros(int(np.prod(item["shape"])), np.uint8)
+        full[item["places"]] = item["values"]
+        item["full"] = full.reshape(item["shape"])
+    full = item["full"]
     low, high = frame - CONTEXT, frame + SEGMENT + CONTEXT
     inside = full[..., max(0, low) : min(full.shape[-1], high)]
     return np.pad(inside, [(0, 0)] * 3 + [(max(0, -low), max(0, high - full.shape[-1]))]).astype(np.float32) / 255
@@ -225,7 +241,6 @@ def silent_player(*arguments, **options):
 def make_pools(options) -> None:
     folder, pieces, bank = Path(options.output), PieceBank.load(options.pieces), NoteBank.load(options.bank)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = dict(instruments=TRIO, sample_rate=22050, absent=0.2, kinds=KINDS)
     scores = Mixtures(
         pieces.split()["train"],
         silent_player,
@@ -234,11 +249,20 @@ def make_pools(options) -> None:
         other=0.0,
         seed=1,
         augmentation=(),
-        **plan,
+        **PLAN,
     )
     save_pool(folder / "scores.npz", [item_of(scores.score(number), 6.5) for number in range(options.scores)])
+    mixtures = training_mixtures(pieces, bank)
+    transcriber = FrameTranscriber.from_pretrained()
+    save_pool(folder / "mixtures.npz", heard(mixtures, options.mixtures, transcriber))
+    save_pool(folder / "held_out.npz", heard(held_out(pieces), 40, transcriber))
+    make_octaves(folder, pieces, bank, transcriber)
+
+
+def training_mixtures(pieces: PieceBank, bank: NoteBank) -> Mixtures:
+    "Training pieces on recorded notes and soundfonts, of all kinds but octaves."
     weights = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)
-    mixtures = Mixtures(
+    return Mixtures(
         pieces.split()["train"],
         bank_player(bank, cents=12.0, fade=True),
         balanced(bank, weights),
@@ -246,14 +270,25 @@ def make_pools(options) -> None:
         other=0.15,
         seed=11,
         augmentation=STRONG_AUGMENTATION,
-        **plan,
+        **PLAN,
     )
-    transcriber, items = FrameTranscriber.from_pretrained(), []
-    for number in range(options.mixtures):
+
+
+def heard(mixtures: Mixtures, count: int, transcriber: FrameTranscriber) -> list[dict]:
+    "The first mixtures, with the posteriors that the transcriber gives for them."
+    items = []
+    for number in range(count):
         score, stems = mixtures.item(number)
         items.append(item_of(score, 8.0, np.concatenate(list(transcriber.probabilities([stems.sum(0)])), -1)[:2]))
-    save_pool(folder / "mixtures.npz", items)
-    make_octaves(folder, pieces, bank, transcriber)
+    return items
+
+
+def held_out(pieces: PieceBank) -> Mixtures:
+    "Validation pieces on a soundfont that no training heard, of all kinds, octaves among them."
+    kinds = dict(unrelated=0.33, parts=0.37, unison=0.12, octaves=0.18)
+    return exact_mixtures(
+        soundfonts()[HELD_OUT_SOUNDFONT], pieces.split()["valid"], sample_rate=22050, other=0.0, kinds=kinds, seed=5
+    )
 
 
 def make_octaves(folder: Path, pieces, bank, transcriber) -> None:
@@ -295,8 +330,8 @@ def blocks_of(score, player, end: float, seed: int, number: int):
 
 
 def begin(network: MT3) -> MT3:
-    """Times begin as the positions of the frames they stand for, pitches as the columns of their posteriors, and
-    cross-attention looks for the position of a time and passes on what it finds."""
+    """Times begin as the positions of the frames they stand for, pitches as the columns of their posteriors (if these
+    are read), and cross-attention looks for the position of a time and passes on what it finds."""
     d = CONFIG.d_model
     with torch.no_grad():
         times = positions_at(torch.arange(SHIFTS) / STEPS * RATE + CONTEXT, d, "segment")
@@ -305,7 +340,8 @@ def begin(network: MT3) -> MT3:
         pitches = torch.randn(PITCHES, d)
         columns = torch.randn(3, 3, PITCHES, d) * 0.5 + pitches
         columns[1] *= 0.6
-        network.project.weight.copy_(columns.flatten(0, 2).T * (2 * 3 * PITCHES) ** -0.5 * 1.5)
+        if network.project.in_features == 3 * 3 * PITCHES:
+            network.project.weight.copy_(columns.flatten(0, 2).T * (2 * 3 * PITCHES) ** -0.5 * 1.5)
         network.embed.weight[PITCH : PITCH + PITCHES] = pitches
         network.lm_head.weight[PITCH : PITCH + PITCHES] = pitches * d**-0.5
         for layer in network.decoder:
@@ -437,16 +473,19 @@ def score(network: MT3, inputs: np.ndarray, targets: list) -> dict:
         x, labels = features(inputs[k : k + 32]), labels_of(targets[k : k + 32])
         loss, _ = losses(network(inputs=x, labels=labels).logits, labels, 0.0)
         total, count = total + loss * (labels >= 0).sum(), count + (labels >= 0).sum()
-        written += network.generate(x, max_length=260)[:, 1:].tolist()
+        written += network.generate(x, max_length=LONGEST)[:, 1:].tolist()
     network.train()
-    truth, found = read_notes(targets), read_notes(written)
+    return dict(loss=round(float(total / count), 4), **compare(read_notes(targets), read_notes(written)))
+
+
+def compare(truth: list[Note], found: list[Note]) -> dict:
+    "Onset F1, by instrument, with offsets, and how many notes are false and missing."
 
     def f1(**options):
         return round(2 * len(match_notes(truth, found, **options)) / max(1, len(truth) + len(found)), 4)
 
     right = len(match_notes(truth, found, offset_ratio=None))
     return dict(
-        loss=round(float(total / count), 4),
         onset_f1=f1(offset_ratio=None),
         instrument_onset_f1=f1(offset_ratio=None, instrument=lambda note: note.program),
         onset_offset_f1=f1(),
@@ -558,77 +597,125 @@ def choose(network: MT3, way: str) -> list[torch.nn.Parameter]:
 
 def study(options) -> None:
     "Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last."
+    log = Path(options.output) / f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json"
+    if log.is_file():
+        return print(f"{log.name} is there already")
     torch.manual_seed(options.seed)
     pools = Path(options.pools)
     pool = load_pool(pools / "octaves_train.npz") + (load_pool(pools / "mixtures.npz") if options.way == "more" else [])
     valid, rng = fixed(load_pool(pools / "octaves_valid.npz"), 64), np.random.default_rng([options.seed, 1])
+    others = fixed(load_pool(pools / "held_out.npz"), 64)
     network = MT3(CONFIG)
     network.load_state_dict(torch.load(options.init, weights_only=True)["average"])
-    before, weights = score(network, *valid), choose(network, options.way)
-    optimizer, rows, best, start = (
-        torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0),
-        [],
-        (math.inf,),
-        time.time(),
-    )
+    before, others_before, weights = score(network, *valid), score(network, *others), choose(network, options.way)
+    optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0)
+    compiled = torch.compile(forward, dynamic=True) if options.compile else forward
+    rows, best, start = [], (math.inf,), time.process_time()
     for epoch in range(options.epochs + 1):
         recent = []
         for _ in range(50 if epoch else 0):
             pairs = [segment(pool[rng.integers(len(pool))], rng) for _ in range(4)]
-            labels = labels_of([y for _, y in pairs])[:, :260]
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, _ = forward(
-                    network,
-                    features(np.stack([x for x, _ in pairs])),
-                    F.pad(labels[:, :-1].clamp(min=0), (1, 0)),
-                    event_frames(labels),
-                )
-            loss, _ = losses(logits, labels, 0.0)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            recent.append(loss.item())
-        with torch.no_grad():
-            found = score_loss(network, *valid)
+            recent.append(train_step(compiled, network, optimizer, weights, pairs))
+        found = score_loss(compiled, network, *valid)
         rows.append(
             dict(
                 epoch=epoch, train_loss=round(float(np.mean(recent)), 5) if recent else None, valid_loss=round(found, 5)
             )
         )
+        print(json.dumps(rows[-1]), flush=True)
         if found < best[0]:
             best = found, epoch, {name: value.clone() for name, value in network.state_dict().items()}
+    seconds = round(time.process_time() - start)
     at_last = score(network, *valid)
     network.load_state_dict(best[2])
     write_json(
-        Path(options.output) / f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json",
+        log,
         dict(
             way=options.way,
             learning_rate=options.learning_rate,
             seed=options.seed,
             trained_weights=sum(each.numel() for each in weights),
-            seconds=round(time.time() - start),
+            cpu_seconds=seconds,
             best_epoch=best[1],
             best_valid_loss=round(best[0], 4),
             last_valid_loss=rows[-1]["valid_loss"],
             before=before,
             at_best=score(network, *valid),
             at_last=at_last,
+            held_out_soundfont_all_kinds=dict(before=others_before, at_best=score(network, *others)),
             rows=rows,
+            epochs=options.epochs,
+            command=f"python benchmarks/mt3_posteriors.py study --init runs/mt3/last.pt --way {options.way} "
+            f"--learning-rate {options.learning_rate:g} --epochs {options.epochs} --seed {options.seed}",
         ),
         indent=1,
     )
 
 
-def score_loss(network: MT3, inputs, targets) -> float:
+def train_step(forward, network: MT3, optimizer, weights: list, pairs: list) -> float:
+    "One step on some segments; their loss."
+    labels = labels_of([y[:LONGEST] for _, y in pairs])
+    inputs = features(np.stack([x for x, _ in pairs]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, _ = forward(network, inputs, F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels))
+    loss, _ = losses(logits, labels, 0.0)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def score_loss(forward, network: MT3, inputs: np.ndarray, targets: list) -> float:
+    "Mean loss of a token, nats."
     total = count = 0
-    for k in range(0, len(inputs), 32):
-        labels = labels_of(targets[k : k + 32])
-        logits, _ = forward(
-            network, features(inputs[k : k + 32]), F.pad(labels[:, :-1].clamp(min=0), (1, 0)), event_frames(labels)
-        )
+    order = np.argsort([len(each) for each in targets])
+    for k in range(0, len(order), 16):
+        labels = labels_of([targets[each] for each in order[k : k + 16]])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, _ = forward(
+                network,
+                features(inputs[order[k : k + 16]]),
+                F.pad(labels[:, :-1].clamp(min=0), (1, 0)),
+                event_frames(labels),
+            )
         total, count = total + losses(logits, labels, 0.0)[0] * (labels >= 0).sum(), count + (labels >= 0).sum()
     return float(total / count)
+
+
+def baselines(options) -> None:
+    "What the study's fixed segments allow: the codec's ceiling, the frame-wise network's own notes, and chance."
+    out, pools = {}, Path(options.pools)
+    for name in ("octaves_valid", "held_out"):
+        items, rng = load_pool(pools / f"{name}.npz"), np.random.default_rng(99)  # as `fixed` draws them
+        played, written, picked = [], [], []
+        for number in range(64):
+            item = items[number % len(items)]
+            frame = int(rng.integers(0, int(item["seconds"] * RATE) - SEGMENT - 1))
+            written.append(target(item["parts"], frame))
+            played += within(np.concatenate([np.c_[part[:, :3], np.full(len(part), PROGRAMS[k])]
+                                             for k, part in enumerate(item["parts"])]), frame / RATE, number)
+            table, who, _ = pick_notes(np.concatenate([window(item, frame), np.ones((1, 3, PITCHES, INPUT))]), RATE)
+            table[:, :2] += (frame - CONTEXT) / RATE
+            picked += within(np.c_[table[:, :3], np.array(PROGRAMS)[who]], frame / RATE, number)
+        truth = read_notes(written)
+        out[name] = {
+            "the notes as written, against those played": compare(played, truth),
+            "the frame-wise network's own notes": compare(truth, picked),
+            "another segment's notes": compare(truth, read_notes(written[1:] + written[:1])),
+        }
+    write_json(Path(options.output) / "baselines.json", out, indent=1)
+
+
+def within(notes: np.ndarray, start: float, number: int) -> list[Note]:
+    "Notes (n, 4: onset s, offset s, pitch, program) that begin in a segment, as `read_notes` gives those of tokens."
+    end = start + SEGMENT / RATE
+    return sorted(
+        Note(number * 100 + on - start, number * 100 + max(off, on + 0.01) - start, int(pitch), program=int(program))
+        for on, off, pitch, program in notes.tolist()
+        if start <= on < end and LOWEST_PITCH <= pitch < LOWEST_PITCH + PITCHES
+    )
 
 
 # ---- what comes of it
@@ -672,9 +759,12 @@ def table(options) -> None:
 
 def main():
     parser = arguments(__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in dict(pools=make_pools, train=train, ship=train, study=study, export=export, table=table).items():
-        command = commands.add_parser(name)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    commands = dict(
+        pools=make_pools, train=train, ship=train, study=study, baselines=baselines, export=export, table=table
+    )
+    for name, run in commands.items():
+        command = subparsers.add_parser(name)
         command.set_defaults(run=run)
         for flag, default, kind in (
             ("--pieces", "data/pieces.npz", str),
