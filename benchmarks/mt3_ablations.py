@@ -44,6 +44,7 @@ ROWS = {
     "4 decoder layers": dict(config=dict(num_decoder_layers=4)),
     **{f"front end: {name}": dict(front=name, real_share=1.0) for name in FRONT_ENDS},
 }
+LOOKED_AT = ("as it is", "weights begin at random")  # rows whose attention is kept, early and at the end
 
 
 # ---- what the front ends read
@@ -203,6 +204,17 @@ def score(network: MT3, reader: Reader, segments: list) -> dict:
     return dict(loss=round(float(total / count), 4), **base.compare(truth, base.read_notes(written)))
 
 
+@torch.no_grad()
+def attention_map(network: MT3, reader: Reader, segment: tuple, tokens: int = 48) -> dict:
+    "Where the decoder looks for its first tokens, given the true ones: percent, mean over the last layer's heads."
+    kept, ids = [], segment[2][:tokens]
+    labels = base.labels_of([ids])
+    base.forward(
+        network, reader.inputs([segment]), F.pad(labels[:, :-1], (1, 0)), base.event_frames(labels).float(), kept=kept
+    )
+    return dict(tokens=ids, frames=kept[-1].shape[-1], percent=(100 * kept[-1][0].mean(0)).round().int().tolist())
+
+
 def distill(network: MT3, reader: Reader, seconds: float, size: int) -> None:
     "The encoder learns to say the posteriors of each frame."
     says = torch.nn.Linear(network.config.d_model, 2 * 3 * base.PITCHES)
@@ -242,6 +254,7 @@ def run(options) -> None:
         distill(network, reader, budget / 3, options.batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
     average, step, recent, scored = {name: value.clone() for name, value in network.state_dict().items()}, 0, [], 0.0
+    looked: list[dict] = []
     for group in reader.batches(options.batch):
         spent = time.process_time() - began - scored
         done = spent / budget
@@ -250,9 +263,11 @@ def run(options) -> None:
             network.load_state_dict(average)
             loss = round(float(np.mean(recent)), 4) if recent else None
             lines.append(dict(step=step, cpu_seconds=round(spent), train_loss=loss, **score(network, reader, segments)))
+            print(json.dumps(lines[-1]), flush=True)
+            if options.row in LOOKED_AT and options.seed == 0:
+                looked = [*looked[:1], dict(step=step, **attention_map(network, reader, segments[1]))]
             network.load_state_dict(raw)
             scored += time.process_time() - before
-            print(json.dumps(lines[-1]), flush=True)
         if done >= 1:
             break
         for each in optimizer.param_groups:
@@ -274,7 +289,11 @@ def run(options) -> None:
         torch.save(average, options.keep)
     command = f'python benchmarks/mt3_ablations.py run --row "{options.row}" --seed {options.seed} --seconds {budget:g}'
     weights = sum(each.numel() for each in network.parameters())
-    write_json(log, dict(row=options.row, seed=options.seed, weights=weights, steps=step, log=lines, command=command), 1)
+    write_json(
+        log,
+        dict(row=options.row, seed=options.seed, weights=weights, steps=step, log=lines, command=command)
+        | (dict(attention=looked) if looked else {}),
+    )
 
 
 def warm_up(forward, network: MT3, reader: Reader, size: int) -> None:

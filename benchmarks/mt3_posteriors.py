@@ -351,12 +351,14 @@ def begin(network: MT3) -> MT3:
     return network
 
 
-def attend(attention, x, keys, values, mask=None, at=None, reach=1.6):
+def attend(attention, x, keys, values, mask=None, at=None, reach=1.6, kept=None):
     "Attention, and how little half of the heads look at the frame where it happens: guided attention."
     scores = attention.split(attention.q(x)) @ keys.transpose(-1, -2)
     if mask is not None:
         scores = scores + mask
     log_weights, guide = scores.float().log_softmax(-1), 0.0
+    if kept is not None:
+        kept.append(log_weights.exp())
     if at is not None:
         near = (torch.arange(keys.shape[2]) - at[..., None]).abs() <= reach
         share = (log_weights[:, : attention.num_heads // 2].exp() * near[:, None]).sum(-1)
@@ -365,8 +367,9 @@ def attend(attention, x, keys, values, mask=None, at=None, reach=1.6):
     return attention.o(found.transpose(1, 2).flatten(-2)), guide
 
 
-def forward(network: MT3, x, ids, at):
-    "Logits (batch, tokens, vocabulary) and the guide's loss (batch, tokens); plain products, which compile well."
+def forward(network: MT3, x, ids, at, kept=None):
+    """Logits (batch, tokens, vocabulary) and the guide's loss (batch, tokens); plain products, which compile well. The
+    weights of cross-attention, (batch, heads, tokens, frames) a layer, are appended to `kept`."""
     x = network.project(x) + network.frame_positions[: x.shape[1]]
     for layer in network.encoder:
         normed = layer.attention_norm(x)
@@ -377,9 +380,8 @@ def forward(network: MT3, x, ids, at):
     for layer in network.decoder:
         normed = layer.self_attention_norm(y)
         y = y + attend(layer.self_attention, normed, *layer.self_attention.keys_values(normed), mask=mask)[0]
-        found, share = attend(
-            layer.cross_attention, layer.cross_attention_norm(y), *layer.cross_attention.keys_values(encoded), at=at
-        )
+        asked, answers = layer.cross_attention_norm(y), layer.cross_attention.keys_values(encoded)
+        found, share = attend(layer.cross_attention, asked, *answers, at=at, kept=kept)
         y, guide = y + found, guide + share
         y = y + layer.feed_forward(layer.feed_forward_norm(y))
     return network.lm_head(network.decoder_norm(y)), guide / len(network.decoder)
