@@ -258,7 +258,7 @@ def run(options) -> None:
     for group in reader.batches(options.batch):
         spent = time.process_time() - began - scored
         done = spent / budget
-        if step % 100 == 99 or done >= 1:
+        if step % 200 == 99 or done >= 1:
             before, raw = time.process_time(), {key: value.clone() for key, value in network.state_dict().items()}
             network.load_state_dict(average)
             loss = round(float(np.mean(recent)), 4) if recent else None
@@ -349,7 +349,7 @@ def main():
         one.add_argument("--mixtures", type=int, default=400)
         one.add_argument("--row", default="as it is", choices=list(ROWS))
         one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--seconds", type=float, default=300.0)
+        one.add_argument("--seconds", type=float, default=200.0)
         one.add_argument("--batch", type=int, default=32)
         one.add_argument("--keep", help="a file for the weights")
         one.add_argument("-o", "--output", default=str(FOLDER))

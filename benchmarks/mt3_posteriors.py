@@ -98,6 +98,8 @@ def target(
     "Ties, the tie token, events by step, offsets first, then by program and pitch."
     start, end = FRONT.step(frame, CODEC), FRONT.step(frame + SEGMENT, CODEC)
     events, ties = [], []
+    low, high = start / STEPS - 1, end / STEPS + 1  # what lies further away changes nothing
+    parts = [part[(part[:, 0] < high) & (part[:, 1] > low)] for part in parts]
     for k, part in enumerate(on_steps(parts)):
         next_onset = {}
         for on, off, pitch in part[np.lexsort((part[:, 1], part[:, 0]))[::-1]].tolist():
