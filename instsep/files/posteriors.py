@@ -12,7 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..core import InstsepError
-from ..frames import LOWEST_PITCH, PITCHES, FrameTranscriber, NotePicker, PeakPickingConfig, find_offsets
+from instsep.frames import (
+    LOWEST_PITCH, PITCHES, FrameTranscriber, NotePicker, PeakPickingConfig, find_offsets, share_across_instruments,
+)
 from ..inference.dynamics import PartialMeter
 from ..mt3 import MT3, Transcriber
 from ..music.notes import Transcription
@@ -46,7 +48,9 @@ class Evidence:
         self.transcriber, self.held_from, self.within = transcriber, held, within
         self.names, self.rate = config.instruments, transcriber.network.frame_rate
         self.picker = NotePicker(len(self.names), self.rate, PeakPickingConfig(onset=peak, repeat=peak))
-        self.meter = PartialMeter(config.sample_rate, config.n_fft, config.hop, np.arange(PITCHES) + LOWEST_PITCH)
+        self.views = transcriber.note_views() if transcriber.offsets else None
+        self.meter = PartialMeter(config.sample_rate, config.n_fft, config.hop, np.arange(PITCHES) + LOWEST_PITCH,
+                                  spectra=self.views and self.views.add_spectrum)
         self.held: list[np.ndarray] = []                                        # bool (rows, frames)
 
     def features(
@@ -59,6 +63,8 @@ class Evidence:
         for found in self.transcriber.probabilities(self.meter.listen(blocks), active):
             self.picker.add(found)
             self.picker.held.clear()                                            # those of another threshold are kept
+            if self.views:
+                self.views.add_posteriors(share_across_instruments(found, self.transcriber.pick.sharing_exponent))
             self.held.append(found[1].reshape(-1, found.shape[-1]) >= self.held_from)
             self.meter.measure(*self.picker.take_new(), settled=self.picker.frames - 2)
             yield posterior_features(found[0], found[1], before)
@@ -79,7 +85,8 @@ class Evidence:
         table = np.stack([np.maximum(onset, 0) / self.rate, end / self.rate, row % PITCHES + LOWEST_PITCH,
                           np.full(len(notes), self.transcriber.dynamics.median)], 1)
         measured = order[found[order]]                                          # by row and onset
-        table[measured] = self.transcriber.with_dynamics(table[measured], row[measured] // PITCHES, self.meter)
+        table[measured] = self.transcriber.with_dynamics(table[measured], row[measured] // PITCHES, self.meter,
+                                                           self.views)
         return [replace(note, onset=float(on), offset=float(max(off, on + 0.01)), velocity=int(velocity))
                 for note, (on, off, _, velocity) in zip(notes, table)]
 
