@@ -27,7 +27,7 @@ from instsep.sound.audio import resample
 from instsep.sound.notebank import NoteBank, record_folder, render
 from instsep.sound.soundfont import default_soundfont
 from instsep.tunings import SCALES, follow_pitch, measure_cents, tune, with_cents
-from common import PIECES, RESULTS, arguments, processor, write_results
+from common import PIECES, RESULTS, arguments, processor, shipped_weights_id, write_results
 from tunings import CONTROL, NOTES, RATE, REAL, Cache, Players, basic_pitch, excerpts, timed
 
 PLAYERS = dict(clarinet="iowa_mis/clarinet", guitar="iowa_mis/guitar_nylon", flute="iowa_mis/flute",
@@ -121,7 +121,7 @@ def estimators(names=None) -> dict[str, Callable]:
     def pyin():
         import librosa
         def run(sound):
-            f0 = librosa.pyin(sound, fmin=65, fmax=1100, sr=RATE, hop_length=441, resolution=0.2)[0]
+            f0 = librosa.pyin(sound, fmin=65, fmax=1100, sr=RATE, hop_length=441)[0]
             return np.arange(len(f0)) * 441 / RATE, f0
         return run
     def swift():
@@ -237,7 +237,7 @@ cents of a note that is written.
 
 Of {f['notes']} steady notes in {f['passages']} passages in tune, {f['taken']} are taken for glides.
 
-{result['machine']}
+{result['machine']}; weights {result['weights']}
 """
 
 
@@ -304,7 +304,9 @@ def main():
             bent = with_cents(notes, cents, sure, contours)
             who = [item["player"], *["guitar"] * (setting == "drone")]
             known = transcriber(item[setting], RATE, instruments=list(dict.fromkeys(who)), progress=False)
-            scores[named].append(explained(item, known, follow_pitch(item[setting], known, RATE)))
+            known = with_cents(known, *measure_cents(item[setting], known, RATE),
+                               follow_pitch(item[setting], known, RATE))
+            scores[named].append(explained(item, known, known.contours))
             for name, answer in (("keys", explained(item, notes)),
                                  ("one bend a note (cents)", explained(item, with_cents(notes, cents, sure))),
                                  ("contours (--pitch-bend)", explained(item, bent, bent.contours))):
@@ -327,7 +329,7 @@ def main():
         false["taken"] += sum(contour is not None for contour in contours)
     result = dict(command="python benchmarks/glides.py" + " --basic-pitch PYTHON" * bool(args.basic_pitch),
                   phrases=len(items), seconds=seconds, players=list(PLAYERS), estimators=table,
-                  kinds=kinds, written=written, false=false,
+                  kinds=kinds, written=written, false=false, weights=shipped_weights_id(),
                   machine=f"{processor()}, torch {torch.__version__}, one thread")
     write_results(RESULTS / args.name, report(result), result)
 

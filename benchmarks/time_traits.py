@@ -26,7 +26,7 @@ from instsep.metrics import format_table, si_sdr_improvement
 from instsep.music.notes import Note, Transcription
 from instsep.music.pieces import PieceBank
 from instsep.sound.soundfont import default_soundfont
-from common import PIECES, RESULTS, arguments, processor, write_results
+from common import PIECES, RESULTS, arguments, processor, shipped_weights_id, write_results
 from tunings import FRAMES, MT3, NOTES, RATE, REAL, Cache, Players, excerpts, found_pairs, judged, load_models, \
     mean_and_error
 
@@ -192,7 +192,7 @@ Swells: a note changes by {s['swell']:.1f} dB while it is held, on average, and 
 the notes explain nothing. Of the growth from note to note the velocities keep a correlation of \
 {s['systems'][FRAMES]['velocity_correlation']:.2f}.
 
-{result['machine']}
+{result['machine']}; weights {result['weights']}
 """
 
 
@@ -229,7 +229,7 @@ def main():
                             systems={name: of_system(name, own, control) for name in (FRAMES, MT3)})
     result = dict(command=f"python benchmarks/time_traits.py --pieces pieces.npz --count {args.count} "
                           f"--seconds {args.seconds:g}", pieces=args.count, seconds=args.seconds, traits=table,
-                  machine=f"{processor()}, torch {torch.__version__}, one thread")
+                  weights=shipped_weights_id(), machine=f"{processor()}, torch {torch.__version__}, one thread")
     write_results(RESULTS / args.name, report(result), result)
 
 

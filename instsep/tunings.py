@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'RATE_HZ', 'PARTIALS', 'REACH', 'LONGEST', 'FOLLOWED', 'CANDIDATES', 'FASTEST', 'LEAST_GLIDE', 'LEAST_GAIN',
-           'MOST_LEAPS', 'MAY_BE_OFF', 'WHEEL_CENTS', 'GLIDE_CENTS', 'Scale', 'key_error', 'Keyboard', 'tune',
-           'detuned', 'read_scl', 'read_kbm', 'measure_cents', 'follow_pitch', 'Tuning', 'estimate_tuning',
-           'with_cents', 'write_bent_midi']
+           'MOST_LEAPS', 'LEAP', 'AFTERWARDS', 'FADED', 'FIXED_PITCH', 'MAY_BE_OFF', 'WHEEL_CENTS', 'GLIDE_CENTS',
+           'Scale', 'key_error', 'Keyboard', 'tune', 'detuned', 'read_scl', 'read_kbm', 'measure_cents', 'follow_pitch',
+           'Tuning', 'estimate_tuning', 'with_cents', 'write_bent_midi']
 
 # %% ../nbs/06_ethics.ipynb #43b4d5f1
 import math
@@ -61,6 +61,8 @@ SCALES = {scale.name: scale for scale in (
     Scale("Bayati", (0, 150, 300, 500, 700, 800, 1000), source="in 24 equal steps; Marcus 1993"),
     Scale("22 shruti", _ratios(1, 256/243, 16/15, 10/9, 9/8, 32/27, 6/5, 5/4, 81/64, 4/3, 27/20, 45/32, 729/512, 3/2,
                                128/81, 8/5, 5/3, 27/16, 16/9, 9/5, 15/8, 243/128), source="a common modern list"),
+    Scale("Bhairav, of these shruti", _ratios(1, 256/243, 5/4, 4/3, 3/2, 128/81, 15/8), source="one reading of many"),
+    Scale("blues, measured", (0, 319.1, 498, 582.8, 702, 1037.9), source="Cutting 2018; fourth and fifth pure"),
     Scale("slendro, five equal steps", (0, 240, 480, 720, 960), source="idealised; Ellis 1885"),
     Scale("slendro, Kanjutmesem", (0, 252, 490, 731, 967), 1220.0, _POLANSKY),
     Scale("slendro, Lipur Sih", (0, 273, 509, 733, 991), 1247.0, _POLANSKY),
@@ -321,14 +323,15 @@ CANDIDATES = np.arange(-FOLLOWED, FOLLOWED + 1, 20)  # cents above the key
 FASTEST = 5                                        # candidates that a pitch may pass in one step of a contour
 LEAST_GLIDE, LEAST_GAIN = 50, 0.1                  # cents that a note must move; by how much a path must be the better
 MOST_LEAPS = 0.6                                   # how much of its way may be leaps: those are to another note
+LEAP = 60                                          # cents in one step that are no glide any more
 
 def _salience(
     sound: np.ndarray,   # (samples,), as many as `frames` windows have
     pitch: int,          # MIDI number
     others: np.ndarray,  # MIDI numbers of the notes that sound at the same time
     frames: int,
-) -> np.ndarray:         # (frames, candidates), at most 1 in each frame
-    "How strong the partials of each candidate are, every `CONTOUR_SECONDS`."
+) -> tuple[np.ndarray, np.ndarray]:  # each (frames, candidates): at most 1 in a frame; amplitudes
+    "How strong the partials of each candidate are, every `CONTOUR_SECONDS`: beside each other, and as they sound."
     windows = np.lib.stride_tricks.sliding_window_view(sound, _window(pitch))[::round(CONTOUR_SECONDS * RATE_HZ)]
     shape = np.hanning(_window(pitch)).astype(np.float32)
     level = np.abs(np.fft.rfft(windows[:frames] * shape, 4096, axis=1)).astype(np.float32)     # (frames, bins)
@@ -337,11 +340,12 @@ def _salience(
     lower = np.minimum(bins.astype(int), level.shape[1] - 2)
     part = np.minimum(bins - lower, 1).astype(np.float32)
     found = (level[:, lower] * (1 - part) + level[:, lower + 1] * part) * (bins < level.shape[1] - 1)
+    sounding = found.sum(1)                                                                    # (frames, candidates)
     found = np.sqrt(found / (found.max((1, 2), keepdims=True) + 1e-9))                # (frames, partials, candidates)
     theirs = (others[:, None] - pitch + 12 * np.log2(np.arange(1, 25))).ravel()       # semitones above the key
     clash = np.abs((12 * np.log2(number) + CANDIDATES / 100)[..., None] - theirs) < 0.6
     total = (found * np.where(clash.any(-1), 0.7, 1) / np.sqrt(number)).sum(1)                 # (frames, candidates)
-    return total / (total.max(1, keepdims=True) + 1e-9)
+    return total / (total.max(1, keepdims=True) + 1e-9), sounding
 
 def _window(pitch: int) -> int:
     "Samples that are looked at at once: 93 ms, of low notes 186 ms."
@@ -373,6 +377,28 @@ def _contour(salience: np.ndarray) -> tuple[np.ndarray, float]:
     shift = np.clip(0.5 * (left - right) / np.minimum(left - 2 * middle + right, -1e-9), -1, 1)   # by a parabola
     return CANDIDATES[path] + 20 * shift, float(middle.mean() - salience.mean(0).max())
 
+# %% ../nbs/06_ethics.ipynb #d1a5c7e2
+AFTERWARDS = 1.0                 # seconds after its end within which a tone may glide on
+FADED = 0.15                     # share of its amplitude at which it has ended
+FIXED_PITCH = range(16)          # programs of pianos and of what is struck
+
+def _gliding_frames(
+    salience: np.ndarray,   # (frames, candidates), of the note and of what comes after it
+    sounding: np.ndarray,   # the same, as amplitudes
+    frames: int,            # that the note has
+    others: list[tuple[int, int]],  # notes of the instrument that begin later: frame, cents above this note's key
+) -> int:                   # frames, at least those of the note
+    "How long a tone goes on gliding."
+    if len(salience) <= frames: return frames
+    path = _best_path(salience)
+    cents, strength = CANDIDATES[path], sounding[np.arange(len(path)), path]
+    ends = (strength < FADED * np.median(strength[:frames])) | (np.abs(cents) > FOLLOWED - LEAP)
+    ends[1:] |= np.abs(np.diff(cents)) > LEAP
+    for at, place in others:
+        if at < len(ends) and abs(cents[max(0, at)] - place) < 130: ends[max(at, frames)] = True
+    end = frames + int(np.argmax(np.append(ends[frames:], True)))
+    return end if end - frames >= 3 and np.ptp(cents[frames - 1:end]) > LEAST_GLIDE else frames
+
 # %% ../nbs/06_ethics.ipynb #d0f4a6b8
 def follow_pitch(
     audio,                       # a file, or a waveform (samples,) or (channels, samples)
@@ -381,24 +407,31 @@ def follow_pitch(
     *,
     always: bool = False,        # also of notes that seem to be steady
 ) -> list[np.ndarray | None]:    # of each note: cents above its key every `CONTOUR_SECONDS`; None: it is steady
-    "The contours of notes that glide, from the sound. A recording of any length is read block by block."
+    """The contours of notes that glide, from the sound; longer than its note where a tone glides on after it. A
+    recording of any length is read block by block."""
     contours: list[np.ndarray | None] = [None] * len(notes)
     if not len(notes): return contours
     frames = np.array([max(2, round((note.offset - note.onset) / CONTOUR_SECONDS)) for note in notes])
     half = np.array([_window(note.pitch) // 2 for note in notes])
     begin = np.array([round(note.onset * RATE_HZ) for note in notes]) - half
-    length = 2 * half + frames * round(CONTOUR_SECONDS * RATE_HZ)
+    longest = frames + [0 if note.program in FIXED_PITCH else round(AFTERWARDS / CONTOUR_SECONDS) for note in notes]
+    length = 2 * half + longest * round(CONTOUR_SECONDS * RATE_HZ)
     onset, offset = (np.array([getattr(note, name) for note in notes]) for name in ("onset", "offset"))
     pitch, drum = np.array([note.pitch for note in notes]), np.array([note.is_drum for note in notes])
+    program = np.array([note.program for note in notes])
     def follow(index: int, sound: np.ndarray) -> None:
         if drum[index] or frames[index] < 5 or not len(sound) or not np.abs(sound).max() > 1e-6: return
         before = max(0, -begin[index])                                              # of the recording
         sound = np.pad(sound, (before, max(0, length[index] - len(sound) - before)))
         both = np.minimum(offset, offset[index]) - np.maximum(onset, onset[index])    # (notes,) seconds
         others = np.unique(pitch[(both > 0.3 * (offset[index] - onset[index])) & ~drum & (pitch != pitch[index])])
-        cents, gain = _contour(_salience(sound, pitch[index], others, frames[index]))
+        salience, sounding = _salience(sound, pitch[index], others, longest[index])
+        later = np.flatnonzero((program == program[index]) & (onset > offset[index] - 0.05) & ~drum)
+        count = _gliding_frames(salience, sounding, frames[index], [
+            (round((onset[k] - onset[index]) / CONTOUR_SECONDS), 100 * (pitch[k] - pitch[index])) for k in later])
+        cents, gain = _contour(salience[:count])
         steps = np.abs(np.diff(cents))
-        leaps = steps[steps > 60].sum() / max(1.0, steps.sum())
+        leaps = steps[steps > LEAP].sum() / max(1.0, steps.sum())
         glides = np.ptp(np.percentile(cents, (5, 95))) > LEAST_GLIDE and gain > LEAST_GAIN and leaps < MOST_LEAPS
         if always or glides: contours[index] = cents
     _each_span(audio, sample_rate, np.stack([begin, begin + length], 1), follow)
@@ -480,9 +513,15 @@ def with_cents(
     for index, contour in enumerate(contours or ()):
         if contour is not None: filled[index] = np.median(contour)
     kept = [index for index in range(len(transcription)) if not _is_double(index, transcription, filled, good)]
-    return Transcription([transcription[index] for index in kept], transcription.confidence[kept], transcription.counts,
+    notes = [_as_long_as(*pair) for pair in zip(transcription, contours or [None] * len(transcription))]
+    return Transcription([notes[index] for index in kept], transcription.confidence[kept], transcription.counts,
                          transcription.names, filled[kept],
                          None if contours is None else [contours[index] for index in kept])
+
+def _as_long_as(note: Note, contour) -> Note:
+    "The note, with the end of a contour that is longer."
+    if contour is None or len(contour) <= max(2, round((note.offset - note.onset) / CONTOUR_SECONDS)): return note
+    return replace(note, offset=note.onset + len(contour) * CONTOUR_SECONDS)
 
 def _is_double(index: int, notes: Transcription, cents: np.ndarray, good: np.ndarray) -> bool:
     "Whether a tone between two keys was written in both, and its other note is the surer one."
