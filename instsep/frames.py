@@ -30,7 +30,8 @@ from .sound.spectral import stft
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
            'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'find_offsets',
-           'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
+           'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber',
+           'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -209,7 +210,7 @@ def with_repetitions(
 def find_offsets(
     row: np.ndarray,       # int (n,), which row each note is in, in order
     begin: np.ndarray,     # (n,), frames, in order within a row
-    held: np.ndarray,      # bool (rows, frames)
+    held: np.ndarray,      # bool (rows, frames), or `FrameBits`
     shortest: float = 1.0, # frames
 ) -> np.ndarray:           # (n,), frames
     "A note ends where it is no longer held, or where the next one of its row begins."
@@ -223,13 +224,28 @@ def find_offsets(
         end[of_row] = np.minimum(ends, np.append(begin[of_row[1:]], frames))
     return np.maximum(end, begin + shortest)
 
+# %% ../nbs/08_frames.ipynb #5aa94624
+class FrameBits:
+    "Which rows are held in which frames, a bit each; they come piece by piece."
+    def __init__(self, rows: int): self.parts, self.shape = [], (rows, 0)
+
+    def append(self, held: np.ndarray) -> None:  # bool (rows, frames), the next ones
+        self.parts.append((np.packbits(held, axis=1), held.shape[1]))
+        self.shape = self.shape[0], self.shape[1] + held.shape[1]
+
+    def clear(self) -> None: self.parts, self.shape = [], (self.shape[0], 0)
+    def __len__(self): return len(self.parts)
+
+    def __getitem__(self, row: int) -> np.ndarray:  # bool (frames,)
+        return np.concatenate([np.unpackbits(bits[row], count=frames) for bits, frames in self.parts]).astype(bool)
+
 # %% ../nbs/08_frames.ipynb #e5dac634
 class NotePicker:
-    """Notes from probabilities that come piece by piece; of what is settled it keeps the peaks, and a byte for every
+    """Notes from probabilities that come piece by piece; of what is settled it keeps the peaks, and a bit for every
     frame, pitch and instrument."""
     def __init__(self, instruments: int, frame_rate: float, config: PeakPickingConfig = PeakPickingConfig()):
         self.rows, self.frame_rate, self.config = instruments * PITCHES, frame_rate, config
-        self.frames, self.held, self.found, self.taken = 0, [], [], 0
+        self.frames, self.held, self.found, self.taken = 0, FrameBits(self.rows), [], 0
         # onsets and velocities that are not settled
         self.tail = np.zeros((2, self.rows, 0), np.float32)
 
@@ -271,7 +287,7 @@ class NotePicker:
         found = found[with_repetitions(found[:, 0], found[:, 1], found[:, 2] >= self.config.onset,
                                        within=self.config.repeat_within * self.frame_rate)]
         row, (begin, height, loudness) = found[:, 0].astype(int), found[:, 1:].T
-        end = find_offsets(row, begin, np.concatenate(self.held, -1), self.config.shortest * self.frame_rate)
+        end = find_offsets(row, begin, self.held, self.config.shortest * self.frame_rate)
         velocity = np.clip(np.rint(127 * loudness), 1, 127)
         notes = np.stack([np.maximum(begin, 0) / self.frame_rate, end / self.frame_rate, row % PITCHES + LOWEST_PITCH,
                           velocity], 1)
