@@ -13,7 +13,8 @@ import numpy as np
 
 from ..core import InstsepError
 from instsep.frames import (
-    LOWEST_PITCH, PITCHES, FrameTranscriber, NotePicker, PeakPickingConfig, find_offsets, share_across_instruments,
+    LOWEST_PITCH, PITCHES, FrameBits, FrameTranscriber, NotePicker, PeakPickingConfig, find_offsets,
+    share_across_instruments,
 )
 from ..inference.dynamics import PartialMeter
 from ..mt3 import MT3, Transcriber
@@ -51,7 +52,7 @@ class Evidence:
         self.views = transcriber.note_views() if transcriber.offsets else None
         self.meter = PartialMeter(config.sample_rate, config.n_fft, config.hop, np.arange(PITCHES) + LOWEST_PITCH,
                                   spectra=self.views and self.views.add_spectrum)
-        self.held: list[np.ndarray] = []                                        # bool (rows, frames)
+        self.held = FrameBits(len(self.names) * PITCHES)
 
     def features(
         self,
@@ -81,7 +82,7 @@ class Evidence:
         onset, found = self._snap(row, np.array([note.onset for note in notes]) * self.rate)
         order = np.lexsort((onset, row))
         end = np.empty(len(notes))
-        end[order] = find_offsets(row[order], onset[order], np.concatenate(self.held, -1), 0.03 * self.rate)
+        end[order] = find_offsets(row[order], onset[order], self.held, 0.03 * self.rate)
         table = np.stack([np.maximum(onset, 0) / self.rate, end / self.rate, row % PITCHES + LOWEST_PITCH,
                           np.full(len(notes), self.transcriber.dynamics.median)], 1)
         measured = order[found[order]]                                          # by row and onset
