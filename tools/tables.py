@@ -127,8 +127,8 @@ def main(arguments: list) -> int:
         return 0
     found = [line for notebook in notebooks for line in stale(notebook)]
     for line in filter(None, found): print(line)
-    print(f"{len(found)} cells quote results, {sum(map(bool, found))} of them others than there are: run their notebooks "
-          "again and store what they show")
+    print(f"{len(found)} cells quote results, {sum(map(bool, found))} of them others than there are: run their "
+          "notebooks again and store what they show")
     return 1 if any(found) else 0
 
 
