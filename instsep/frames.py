@@ -210,7 +210,7 @@ def with_repetitions(
 def find_offsets(
     row: np.ndarray,       # int (n,), which row each note is in, in order
     begin: np.ndarray,     # (n,), frames, in order within a row
-    held: np.ndarray,      # bool (rows, frames), or `FrameBits`
+    held: np.ndarray,      # bool (rows, frames), or FrameBits
     shortest: float = 1.0, # frames
 ) -> np.ndarray:           # (n,), frames
     "A note ends where it is no longer held, or where the next one of its row begins."

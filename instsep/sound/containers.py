@@ -107,14 +107,6 @@ def _places(view: View, name: bytes, start: int): # place after place, read in b
         while (at := data.find(name, at + 1)) >= 0: yield start + at
         start += len(data) - len(name) + 1
 
-def begins_other(
-    view: View,
-    place: int, # first byte behind a recording
-) -> bool:
-    "Whether a recording of any kind begins here, or a tag as MP3s have it."
-    data = view.at(place, 100)
-    return data[:3] == b"ID3" or any(pattern.match(data) for _, _, pattern in BEGINNINGS)
-
 def _after_id3(head: bytes) -> int:
     "The length of an ID3 tag at the beginning of a file."
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0))) if head[:3] == b"ID3" else 0
@@ -126,6 +118,15 @@ def _after_beginning(view: View, place: int, literal: bytes) -> int:
     return place
 
 def _page_length(page: bytes) -> int: return 27 + page[26] + sum(page[27:27 + page[26]]) if len(page) > 26 else 27
+
+# %% ../../nbs/reference/sound/containers.ipynb #b298525a
+def begins_other(
+    view: View,
+    place: int, # first byte behind a recording
+) -> bool:
+    "Whether a recording of any kind begins here, or a tag as MP3s have it."
+    data = view.at(place, 100)
+    return data[:3] == b"ID3" or any(pattern.match(data) for _, _, pattern in BEGINNINGS)
 
 # %% ../../nbs/reference/sound/containers.ipynb #a11197db
 @dataclass(frozen=True)
