@@ -264,8 +264,9 @@ def run(options) -> None:
             loss = round(float(np.mean(recent)), 4) if recent else None
             lines.append(dict(step=step, cpu_seconds=round(spent), train_loss=loss, **score(network, reader, segments)))
             print(json.dumps(lines[-1]), flush=True)
-            if options.row in LOOKED_AT and options.seed == 0:
-                looked = [*looked[:1], dict(step=step, **attention_map(network, reader, segments[1]))]
+            if options.row in LOOKED_AT:
+                shown = min(segments, key=lambda each: abs(len(each[2]) - 40))
+                looked = [*looked[:1], dict(step=step, **attention_map(network, reader, shown))]
             network.load_state_dict(raw)
             scored += time.process_time() - before
         if done >= 1:

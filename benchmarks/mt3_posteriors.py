@@ -600,13 +600,15 @@ def choose(network: MT3, way: str) -> list[torch.nn.Parameter]:
 
 
 def study(options) -> None:
-    "Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last."
+    """Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last. More
+    data: half of the segments come from mixtures of all kinds."""
     log = Path(options.output) / f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json"
     if log.is_file():
         return print(f"{log.name} is there already")
     torch.manual_seed(options.seed)
     pools = Path(options.pools)
-    pool = load_pool(pools / "octaves_train.npz") + (load_pool(pools / "mixtures.npz") if options.way == "more" else [])
+    pool = load_pool(pools / "octaves_train.npz")
+    more = load_pool(pools / "mixtures.npz") if options.way == "more" else []
     valid, rng = fixed(load_pool(pools / "octaves_valid.npz"), 64), np.random.default_rng([options.seed, 1])
     others = fixed(load_pool(pools / "held_out.npz"), 64)
     network = MT3(CONFIG)
@@ -618,7 +620,8 @@ def study(options) -> None:
     for epoch in range(options.epochs + 1):
         recent = []
         for _ in range(50 if epoch else 0):
-            pairs = [segment(pool[rng.integers(len(pool))], rng) for _ in range(4)]
+            drawn = [more if more and rng.random() < 0.5 else pool for _ in range(4)]
+            pairs = [segment(each[rng.integers(len(each))], rng) for each in drawn]
             recent.append(train_step(compiled, network, optimizer, weights, pairs))
         found = score_loss(compiled, network, *valid)
         rows.append(
