@@ -247,7 +247,8 @@ def run(options) -> None:
     network = MT3(MT3Config(**base.CONFIG.to_diff_dict() | row.get("config", {}) | dict(num_mels=width)))
     if row.get("begin", True):
         base.begin(network)
-    forward, soft, guide_weight = torch.compile(base.forward, dynamic=True), row.get("soft", 0.15), row.get("guide", 0.3)
+    forward, soft = torch.compile(base.forward, dynamic=True), row.get("soft", 0.15)
+    guide_weight = row.get("guide", 0.3)
     warm_up(forward, network, reader, options.batch)
     began, budget, lines = time.process_time(), options.seconds, []
     if row.get("front", "").endswith("distilled"):

@@ -600,8 +600,8 @@ def choose(network: MT3, way: str) -> list[torch.nn.Parameter]:
 
 
 def study(options) -> None:
-    """Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last. More
-    data: half of the segments come from mixtures of all kinds."""
+    """Epochs of 50 batches of 4, as the paper's; each epoch's loss, and the notes before, at the best and the last.
+    More data: half of the segments come from mixtures of all kinds."""
     log = Path(options.output) / f"study_{options.way}_{options.learning_rate:g}_{options.seed}.json"
     if log.is_file():
         return print(f"{log.name} is there already")

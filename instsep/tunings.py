@@ -623,7 +623,8 @@ def write_bent_midi(
     quarters_per_minute: float = 120,
 ) -> None:
     """A MIDI file with a track for each instrument, each note bent to where it sounds: notes that sound at once have
-    channels of their own, and so have notes that glide."""
+    channels of their own, and so have notes that glide, as in MPE (MIDI Polyphonic Expression 1.1, 2022). MPE's
+    configuration message is left out: it makes one instrument of many channels, and here are several instruments."""
     import mido
     if not notes: raise InstsepError(f"{path}: no notes to write")
     if notes.cents is None: raise InstsepError(f"{path}: nobody has measured these notes' cents")
