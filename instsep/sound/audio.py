@@ -30,8 +30,9 @@ import soundfile
 import soxr
 from ..core import COPIES, InstsepError, SureFile, atomic_path, delay_interrupt, warn_user
 from .audible import AudibleBand, MonoMix
-from .containers import (
-    View, begins_other, compare_length, find_other_kind, find_parts, inner_tags, mp3_is_counted, ogg_is_ended, only_tags)
+from instsep.sound.containers import (
+    View, begins_other, compare_length, find_other_kind, find_parts, inner_tags, mp3_is_counted, ogg_is_ended,
+    only_tags)
 
 # %% ../../nbs/reference/sound/audio.ipynb #7f1ba641
 BLOCK = 65536  # frames read, resampled or written at once

@@ -135,7 +135,7 @@ NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", MATROSKA, BEGINNINGS[-1][0])  # 
 
 def find_other_kind(
     path: str | Path, # of a file that is not empty
-) -> int | None:      # first byte of a recording of another kind; None: there is none, or a header says how long the first is
+) -> int | None:      # its first byte; None: there is none, or the header of the first says how long it is
     "Where, behind a recording of a kind whose header says no length in bytes, one of another kind begins."
     with View(path) as view:
         head = _after_id3(view.at(0, 10))
@@ -145,10 +145,11 @@ def find_other_kind(
         start = _after_flac_head(view, head) if own == b"fLaC" else _after_beginning(view, head, own or b"")
         for literal, lead, pattern in BEGINNINGS:
             # of Monkey's Audio five bytes alone are known: too few
-            if literal in (own, b"MAC ") or literal == b"fLaC" and own == MATROSKA: continue
+            if literal in (own, b"MAC ") or (literal, own) == (b"fLaC", MATROSKA): continue
             for found in _places(view, literal, start):
                 if pattern.match(view.at(found - lead, 100)): return found - lead
-        return None if is_mp3 else next((place for place in _places(view, b"ID3", start) if _is_tagged_mp3(view, place)), None)
+        if is_mp3: return None
+        return next((place for place in _places(view, b"ID3", start) if _is_tagged_mp3(view, place)), None)
 
 def _after_flac_head(view: View, place: int) -> int:
     "Behind a FLAC's blocks of metadata, each with its kind, length and whether it is the last."
