@@ -5,6 +5,8 @@
 # %% ../../nbs/reference/inference/offsets.ipynb #371e90d6
 from __future__ import annotations
 
+import os
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -37,14 +39,17 @@ def level_bytes(magnitude: np.ndarray) -> np.ndarray:  # uint8, the same shape
 
 
 class FrameStore:
-    "Bytes of every frame, compressed block by block."
+    "Bytes of every frame, compressed block by block; what is too much for memory goes to a temporary file."
     def __init__(
         self,
-        width: int,        # bytes of a frame
-        size: int = 1024,  # frames in a block
+        width: int,          # bytes of a frame
+        size: int = 1024,    # frames in a block
+        *,
+        memory: int = 1 << 24,  # bytes, compressed, that are kept out of the file
     ):
         self.width, self.size = width, size
-        self.blocks: list[bytes] = []
+        self.file = tempfile.SpooledTemporaryFile(max_size=memory)
+        self.blocks: list[tuple[int, int]] = []                                 # where each begins, and its length
         self.pending, self.opened = np.zeros((0, width), np.uint8), {}
 
     def __len__(self): return len(self.blocks) * self.size + len(self.pending)  # frames
@@ -52,14 +57,18 @@ class FrameStore:
     def add(self, rows: np.ndarray) -> None:  # uint8 (frames, width), the next ones
         self.pending = np.concatenate([self.pending, rows])
         while len(self.pending) >= self.size:
-            self.blocks.append(zlib.compress(np.ascontiguousarray(self.pending[:self.size]), 1))
+            block = zlib.compress(np.ascontiguousarray(self.pending[:self.size]), 1)
+            self.blocks.append((self.file.seek(0, os.SEEK_END), len(block)))
+            self.file.write(block)
             self.pending = self.pending[self.size:].copy()
 
     def _block(self, k: int) -> np.ndarray:  # (frames, width)
         if k == len(self.blocks): return self.pending
         if k not in self.opened:
             if len(self.opened) > 2: self.opened.pop(min(self.opened))          # notes come in order of time
-            self.opened[k] = np.frombuffer(zlib.decompress(self.blocks[k]), np.uint8).reshape(-1, self.width)
+            begin, length = self.blocks[k]
+            self.file.seek(begin)
+            self.opened[k] = np.frombuffer(zlib.decompress(self.file.read(length)), np.uint8).reshape(-1, self.width)
         return self.opened[k]
 
     def read(self, first: int, stop: int) -> np.ndarray:  # uint8 (stop - first, width)
@@ -147,14 +156,17 @@ class NoteViews:
         self,
         notes: np.ndarray,   # (n, 4): onset s, offset s, pitch, velocity; by row and onset
         who: np.ndarray,     # (n,) index of its instrument
-    ) -> tuple[np.ndarray, list[np.ndarray]]:  # first frames (n,), and of each note (frames, features)
-        "Windows of all notes."
+        some: np.ndarray | None = None,  # int (m,), of which notes; None: of all
+    ) -> tuple[np.ndarray, list[np.ndarray]]:  # first frames (m,), and of each note (frames, features)
+        "Windows of notes."
         onset, offset = notes[:, :2].T * self.frame_rate
         same = (np.diff(notes[:, 2]) == 0) & (np.diff(who) == 0)
         following = np.append(np.where(same, onset[1:], np.inf), np.inf) if len(notes) else onset
-        found: list = [None] * len(notes)
-        for i in np.argsort(offset, kind="stable"):                             # so that blocks are opened once
-            found[i] = self._view(onset[i], offset[i], int(notes[i, 2]), int(who[i]), following[i])
+        some = np.arange(len(notes)) if some is None else some
+        found: list = [None] * len(some)
+        for k in np.argsort(offset[some], kind="stable"):                       # so that blocks are opened once
+            i = some[k]
+            found[k] = self._view(onset[i], offset[i], int(notes[i, 2]), int(who[i]), following[i])
         return np.array([first for first, _ in found], int), [view for _, view in found]
 
 # %% ../../nbs/reference/inference/offsets.ipynb #769a533b
@@ -244,6 +256,9 @@ def near_enough(
     return float(tried[best[len(best) // 2]])
 
 
+_AT_ONCE = 1024                                                                 # notes whose windows are looked up
+
+
 @torch.inference_mode()
 def likeliest_offsets(
     network: OffsetNetwork,
@@ -256,14 +271,16 @@ def likeliest_offsets(
 ) -> np.ndarray:               # (n,) s
     "Offsets of all notes; none lies after the next onset of its row."
     if not len(notes): return np.zeros(0)
-    first, windows = views.views(notes, who)
-    offset, order = np.zeros(len(notes)), np.argsort([len(view) for view in windows], kind="stable")
-    for some in np.split(order, range(batch, len(order), batch)):
-        probability = network(*stack_views([windows[i] for i in some])).exp().numpy()
-        for i, row in zip(some, probability):
-            row = np.append(row[:len(windows[i])], row[-1])
-            onset, known = notes[i, :2] * views.frame_rate - first[i]
-            known = min(max(known, 0.0), len(row) - 1.0)
-            offset[i] = (first[i] + near_enough(row, onset, known, surer=surer)) / views.frame_rate
+    offset, in_time = np.zeros(len(notes)), np.argsort(notes[:, 1], kind="stable")
+    for chunk in np.split(in_time, range(_AT_ONCE, len(in_time), _AT_ONCE)):    # all windows would not fit into memory
+        first, windows = views.views(notes, who, chunk)
+        order = np.argsort([len(view) for view in windows], kind="stable")
+        for some in np.split(order, range(batch, len(order), batch)):
+            probability = network(*stack_views([windows[k] for k in some])).exp().numpy()
+            for k, row in zip(some, probability):
+                row = np.append(row[:len(windows[k])], row[-1])
+                onset, known = notes[chunk[k], :2] * views.frame_rate - first[k]
+                known = min(max(known, 0.0), len(row) - 1.0)
+                offset[chunk[k]] = (first[k] + near_enough(row, onset, known, surer=surer)) / views.frame_rate
     following = np.where((np.diff(notes[:, 2]) == 0) & (np.diff(who) == 0), notes[1:, 0], np.inf)
     return np.maximum(np.minimum(offset, np.append(following, np.inf)), notes[:, 0] + 0.03)
