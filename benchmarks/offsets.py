@@ -22,7 +22,7 @@ from torch import nn
 from common import (HELD_OUT_SOUNDFONT, LOGS, PIECES, RESULTS, arguments, exact_mixtures, soundfonts, write_json,
                     write_results)
 from dynamics import BANKS, PROGRAM, TRIO, recorded
-from instsep.frames import FrameTranscriber, NotePicker, share_across_instruments
+from instsep.frames import FrameTranscriber, NotePicker
 from instsep.inference.dynamics import PartialMeter
 from instsep.inference.offsets import OffsetNetwork, likeliest_offsets, stack_views
 from instsep.inference.registry import OFFSET_WEIGHTS, WEIGHTS
@@ -54,8 +54,7 @@ def transcribed(transcriber, wave):
     picker, views = NotePicker(len(TRIO), transcriber.network.frame_rate, transcriber.pick), transcriber.note_views()
     meter = PartialMeter(RATE, config.n_fft, config.hop, np.arange(21, 109), spectra=views.add_spectrum)
     for posteriors in transcriber.probabilities(meter.listen([wave])):
-        picker.add(posteriors)
-        views.add_posteriors(share_across_instruments(posteriors, transcriber.pick.sharing_exponent))
+        views.add_posteriors(picker.add(posteriors))
     notes, who, _ = picker.finish()
     meter.measure(*picker.take_new(), settled=picker.frames, last=True)
     return notes, who, meter, views

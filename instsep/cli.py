@@ -20,7 +20,7 @@ from uuid import uuid4
 import typer
 from typer import Argument, Option
 from . import __version__
-from .core import TRIO, InstsepError, InstsepWarning, about_import, clear_left, warn_user
+from .core import TRIO, InstsepError, InstsepWarning, about_import, clear_leftovers, warn_user
 from .sound.containers import SUFFIXES
 from .workers import Lost, run_jobs, worker_number
 
@@ -201,7 +201,7 @@ def _separate(
             raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
         for complaint in complaints: _print_error(complaint)
         failed += _do_all(partial(_separate_one, setup), [(path, names[path]) for path in recordings], workers, cluster)
-        clear_left(output)  # of workers that were killed
+        clear_leftovers(output)  # of workers that were killed
     return 2 if failed else 0
 
 @lru_cache(maxsize=1)
@@ -710,7 +710,7 @@ def _transcribe(
         for complaint in complaints: _print_error(complaint)
         failed += _do_all(partial(_transcribe_one, setup), [(path, names[path]) for path in recordings], workers,
                           cluster)
-        clear_left(output)
+        clear_leftovers(output)
     return 2 if failed else 0
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRIO', 'COPIES', 'EXTRAS', 'FULL', 'ENDING', 'LEFT_AFTER', 'FORGOTTEN_AFTER', 'TEMPORARY', 'InstsepError',
            'InstsepWarning', 'warn_user', 'about_import', 'optional', 'why_not_written', 'atomic_path', 'SureFile',
-           'delay_interrupt', 'held', 'clear_left', 'table_text', 'pick_device', 'cpu_has_bf16', 'bf16_autocast']
+           'delay_interrupt', 'lock_folder', 'clear_leftovers', 'table_text', 'pick_device', 'cpu_has_bf16',
+           'bf16_autocast']
 
 # %% ../nbs/reference/core.ipynb #8e5af6a0
 import errno
@@ -161,7 +162,7 @@ LEFT_AFTER, FORGOTTEN_AFTER = 5, 3600  # seconds: a younger lock may not be held
 TEMPORARY = re.compile(r"\.part-([0-9a-f]{12}|\d{8}-[0-9a-f]{8})(\.\w+)?")
 
 @contextmanager
-def held(
+def lock_folder(
     folder: str | Path # a scratch folder
 ) -> Iterator[None]:
     "Nobody removes the folder while the block is running; afterwards the lock is gone."
@@ -177,18 +178,18 @@ def _lock(file) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 # %% ../nbs/reference/core.ipynb #96e883c6
-def clear_left(
+def clear_leftovers(
     folder: str | Path # for results
 ) -> None:
     "Remove what runs that were killed have left there under temporary names."
     for left in Path(folder).glob(".part-*"):
         with suppress(OSError, ImportError):
-            if (left/"lock").is_file(): _remove_unless_held(left)
+            if (left/"lock").is_file(): _remove_unless_locked(left)
             elif TEMPORARY.fullmatch(left.name):
                 changed = max(path.stat().st_mtime for path in (left, *(left.iterdir() if left.is_dir() else ())))
                 if changed < time.time() - FORGOTTEN_AFTER: _remove(left)
 
-def _remove_unless_held(left: Path) -> None:
+def _remove_unless_locked(left: Path) -> None:
     if (left/"lock").stat().st_mtime > time.time() - LEFT_AFTER: return
     with (left/"lock").open("r+") as file:
         _lock(file)

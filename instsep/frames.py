@@ -249,7 +249,10 @@ class NotePicker:
         # onsets and velocities that are not settled
         self.tail = np.zeros((2, self.rows, 0), np.float32)
 
-    def add(self, probability: np.ndarray) -> None:  # (heads, instruments, pitches, frames), the next ones
+    def add(
+        self, probability: np.ndarray,  # (heads, instruments, pitches, frames), the next ones
+    ) -> np.ndarray:                    # the same, shared out among the instruments: what notes are picked from
+        "Take more posteriors."
         if self.config.sharing_exponent != 1:
             probability = share_across_instruments(probability, self.config.sharing_exponent)
         onset, held, velocity = probability.reshape(len(OUTPUT_HEADS), self.rows, -1)  # each (rows, frames)
@@ -258,6 +261,7 @@ class NotePicker:
         self._append_peaks(activity, settled=activity.shape[-1] - 1)
         self.frames += held.shape[1]
         self.tail = activity[..., -2:]                                          # the last frame, and what was before it
+        return probability
 
     def _append_peaks(self, activity: np.ndarray, settled: int) -> None:
         "Peaks but the first frame's and those from `settled` on: one was seen already, the others' right side was not."
@@ -426,8 +430,8 @@ class FrameTranscriber:
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s",
                   disable=not progress) as bar:
             for posteriors in self.probabilities(meter.listen(blocks) if self.dynamics else blocks, active):
-                picker.add(posteriors)
-                if views: views.add_posteriors(share_across_instruments(posteriors, self.pick.sharing_exponent))
+                shared = picker.add(posteriors)
+                if views: views.add_posteriors(shared)
                 if self.dynamics: meter.measure(*picker.take_new(), settled=picker.frames - 2)
                 bar.update(round(picker.frames / self.network.frame_rate) - bar.n)
         notes, who, confidence = picker.finish()

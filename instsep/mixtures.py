@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .core import (
-    TRIO, InstsepError, SureFile, atomic_path, clear_left, delay_interrupt, held, why_not_written)
+    TRIO, InstsepError, SureFile, atomic_path, clear_leftovers, delay_interrupt, lock_folder, why_not_written)
 from .workers import Lost, run_jobs
 from .sound.notebank import NoteBank, render
 
@@ -481,7 +481,7 @@ def _render_item(dataset: Mixtures, folder: Path, index: int) -> None:
     target, temporary = folder / f"{index:08d}", folder / f".part-{index:08d}-{secrets.token_hex(4)}"
     temporary.mkdir(parents=True)
     try:
-        with held(temporary): _write_item(dataset, temporary, index)
+        with lock_folder(temporary): _write_item(dataset, temporary, index)
         try: os.replace(temporary, target)
         except OSError:
             if not (target / "item.json").is_file(): raise
@@ -580,7 +580,7 @@ def render_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     done = _finished(dataset, folder)
     if done: _check_alike(dataset, folder, min(done))
-    clear_left(folder)
+    clear_leftovers(folder)
     todo = sorted(set(int(index) for index in indices) - set(done))
     with tqdm(total=len(todo), unit="item", disable=not progress) as bar:
         if workers <= 1 and elsewhere is None:
@@ -592,7 +592,7 @@ def render_dataset(
                 for index, outcome in zip(todo, outcomes):
                     if isinstance(outcome, Lost): raise InstsepError(f"{folder}: item {index} is {outcome}")
                     bar.update()
-    clear_left(folder)                                                          # of workers that were killed
+    clear_leftovers(folder)                                                          # of workers that were killed
     items = _finished(dataset, folder)
     with atomic_path(folder / "manifest.jsonl") as path:
         path.write_text("".join(json.dumps(dict(folder=f"{index:08d}", **items[index]), ensure_ascii=False) + "\n"

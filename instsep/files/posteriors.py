@@ -12,10 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..core import InstsepError
-from instsep.frames import (
-    LOWEST_PITCH, PITCHES, FrameBits, FrameTranscriber, NotePicker, PeakPickingConfig, find_offsets,
-    share_across_instruments,
-)
+from ..frames import LOWEST_PITCH, PITCHES, FrameBits, FrameTranscriber, NotePicker, PeakPickingConfig
+from ..frames import find_offsets
 from ..inference.dynamics import PartialMeter
 from ..mt3 import MT3, Transcriber
 from ..music.notes import Transcription
@@ -62,10 +60,9 @@ class Evidence:
         "What the network reads, and a note of it for later."
         before = None
         for found in self.transcriber.probabilities(self.meter.listen(blocks), active):
-            self.picker.add(found)
+            shared = self.picker.add(found)
             self.picker.held.clear()                                            # those of another threshold are kept
-            if self.views:
-                self.views.add_posteriors(share_across_instruments(found, self.transcriber.pick.sharing_exponent))
+            if self.views: self.views.add_posteriors(shared)
             self.held.append(found[1].reshape(-1, found.shape[-1]) >= self.held_from)
             self.meter.measure(*self.picker.take_new(), settled=self.picker.frames - 2)
             yield posterior_features(found[0], found[1], before)

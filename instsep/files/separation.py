@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
 import torch
-from ..core import InstsepError, clear_left, held, why_not_written
+from ..core import InstsepError, clear_leftovers, lock_folder, why_not_written
 from ..inference.windows import OVERLAP, _bar, separate_stream
 from ..sound.containers import SUFFIXES
 
@@ -283,7 +283,7 @@ def _scratch(out_folder: Path, places: Iterable[Path]) -> Iterator[Path]:
         for place in places: _check_place(place)
         out_folder.mkdir(parents=True, exist_ok=True)
         _clear_once(str(out_folder))
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=out_folder) as folder, held(folder):
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=out_folder) as folder, lock_folder(folder):
             try: yield Path(folder)
             except InstsepError as error:
                 gone = why_not_written(FileNotFoundError(errno.ENOENT, ""), out_folder)
@@ -298,7 +298,7 @@ def _scratch(out_folder: Path, places: Iterable[Path]) -> Iterator[Path]:
 @lru_cache(maxsize=64)
 def _clear_once(out_folder: str) -> None:
     "Once in a process: a folder can have a hundred thousand results."
-    clear_left(out_folder)
+    clear_leftovers(out_folder)
 
 def _check_length(place: Path, recording: Path) -> None:
     "`InstsepError` for a name that is longer than the file system takes."

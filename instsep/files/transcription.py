@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import InstsepError, atomic_path, clear_left, pick_device, table_text, why_not_written
+from ..core import InstsepError, atomic_path, clear_leftovers, pick_device, table_text, why_not_written
 from .separation import _check_length, _check_place, _clear_once, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
@@ -169,8 +169,8 @@ def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
     reader = getattr(transcriber, "reader", None)  # whose posteriors the network reads
-    weights = sorted(network.state_dict().items()) + sorted(reader.network.state_dict().items() if reader else ())
-    for name, tensor in weights:
+    parts = network, reader and reader.network, getattr(reader or transcriber, "offsets", None)
+    for name, tensor in [pair for part in parts if part is not None for pair in sorted(part.state_dict().items())]:
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
@@ -245,7 +245,7 @@ def transcribe_file(
         _check_length(place, path)
         _check_place(place)
     _clear_once(str(output))
-    clear_left(folder)
+    clear_leftovers(folder)
     if not overwrite:
         old_stems = _stems_in(folder) if stems else []
         _check_ours([*places, *old_stems], comment, path)

@@ -30,9 +30,8 @@ import soundfile
 import soxr
 from ..core import COPIES, InstsepError, SureFile, atomic_path, delay_interrupt, warn_user
 from .audible import AudibleBand, MonoMix
-from instsep.sound.containers import (
-    View, begins_other, compare_length, find_other_kind, find_parts, inner_tags, mp3_is_counted, ogg_is_ended,
-    only_tags)
+from .containers import View, begins_other, compare_length, find_other_kind, find_parts
+from .containers import inner_tags, mp3_is_counted, ogg_is_ended, only_tags
 
 # %% ../../nbs/reference/sound/audio.ipynb #7f1ba641
 BLOCK = 65536  # frames read, resampled or written at once
@@ -253,8 +252,7 @@ def _checked_length(path: Path, part: tuple[int, int] | None):
     with View(path, *(part or ())) as view:
         length = compare_length(view)
         mixed = length and length.promised and length.there > length.promised and begins_other(view, length.end)
-    if mixed:
-        raise InstsepError(MIXED.format(path))
+    if mixed: raise InstsepError(MIXED.format(path))
     if length and length.promised and length.there < length.promised - max(1024, length.promised // 10000):
         raise InstsepError(f"{path}: is cut short, {length.there / length.promised:.1%} of the sound that its header "
                            "promises is there; get it again, or keep what is there (ffmpeg -i FILE rest.wav)")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['W64', 'INITIAL', 'BEGINNINGS', 'MATROSKA', 'ID3', 'NO_LENGTH', 'LAYOUTS', 'NOBODY_KNEW', 'MANY', 'SUFFIXES', 'View',
-           'find_parts', 'begins_other', 'find_other_kind', 'Layout', 'Length', 'compare_length', 'only_tags',
+           'find_parts', 'find_other_kind', 'begins_other', 'Layout', 'Length', 'compare_length', 'only_tags',
            'ogg_is_ended', 'mp3_is_counted', 'inner_tags']
 
 # %% ../../nbs/reference/sound/containers.ipynb #b0c5d34a
@@ -80,40 +80,81 @@ BEGINNINGS = [(literal, lead, re.compile(pattern, re.DOTALL)) for literal, lead,
     *((name, 0, re.escape(name)) for name in (W64, bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))),
 ]]
 
+MATROSKA, ID3 = b"\x1a\x45\xdf\xa3", re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xf0][\x00-\x7f]{4}", re.DOTALL)
+NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", MATROSKA, BEGINNINGS[-1][0])  # and MP3
+
 def find_parts(
     path: str | Path, # of a file that is not empty
 ) -> list[tuple[int, int]]: # first byte of each recording, and the one after its last
     "Where the recordings are that a file holds; one, unless files were joined."
+    return list(_look_through(path)[0])
+
+def find_other_kind(
+    path: str | Path, # of a file that is not empty
+) -> int | None:      # its first byte; None: there is none, or the header of the first says how long it is
+    "Where, behind a recording of a kind whose header says no length in bytes, one of another kind begins."
+    return _look_through(path)[1]
+
+def _look_through(path: str | Path) -> tuple[tuple[tuple[int, int], ...], int | None]:
     status = Path(path).stat()
-    return list(_find_parts(str(path), status.st_size, status.st_mtime_ns))
+    return _beginnings(str(path), status.st_size, status.st_mtime_ns)
 
 @lru_cache(maxsize=16)
-def _find_parts(path: str, size: int, changed: int) -> tuple[tuple[int, int], ...]:
+def _beginnings(path: str, size: int, changed: int) -> tuple[tuple[tuple[int, int], ...], int | None]:
+    "What `find_parts` and `find_other_kind` say, from one pass over the file."
     with View(path) as view:
         head = _after_id3(view.at(0, 10))
-        for literal, lead, pattern in BEGINNINGS:
-            if not pattern.match(view.at(head, 100)): continue
-            places, place = [], _after_beginning(view, head, literal)
-            for found in _places(view, literal, place):
-                if found < place or not pattern.match(view.at(found - lead, 100)): continue
-                places.append(found - lead)
-                place = _after_beginning(view, found, literal)
-            return tuple(zip([head, *places], [*places, size]))
-    return ((0, size),)
+        own = next((literal for literal, _, pattern in BEGINNINGS if pattern.match(view.at(head, 100))), None)
+        if own is None and not _is_mpeg(view, head): return ((0, size),), None
+        sought, places, after, other = _sought(own), [], _after_beginning(view, head, own or b""), None
+        for place, literal in _places(view, list(sought), after):
+            lead, begins = sought[literal]
+            if place < after or not begins(view, place - lead): continue
+            if literal != own: other = place - lead if other is None else other
+            else:
+                places.append(place - lead)
+                after = _after_beginning(view, place, literal)
+    return (tuple(zip([head, *places], [*places, size])) if own else ((0, size),)), other
 
-def _places(view: View, name: bytes, start: int): # place after place, read in blocks: a file can be larger than memory
-    "Where some bytes are, from `start` on."
-    while len(data := view.at(start, 1 << 20)) >= len(name):
-        at = -1
-        while (at := data.find(name, at + 1)) >= 0: yield start + at
-        start += len(data) - len(name) + 1
+def _sought(own: bytes | None) -> dict: # literal: how many bytes before it, and whether a recording begins there
+    "Beginnings that are looked for in a file that begins so; None: an MP3."
+    def matches(pattern): return lambda view, place: pattern.match(view.at(place, 100))
+    kinds = {literal: (lead, matches(pattern)) for literal, lead, pattern in BEGINNINGS}
+    if own is not None and own not in NO_LENGTH: return {own: kinds[own]}
+    if own != b"MAC ": del kinds[b"MAC "]          # Monkey's Audio: only five bytes of it are known, too few
+    if own == MATROSKA: del kinds[b"fLaC"]         # it may hold the head of one
+    return kinds if own is None else kinds | {b"ID3": (0, _is_tagged_mp3)}
+
+def _places(view: View, names: list[bytes], start: int): # place and name of each, in order
+    "Where some bytes are, from `start` on; read in blocks, since a file can be larger than memory."
+    longest = max(map(len, names))
+    while data := view.at(start, 1 << 20):
+        whole = len(data) if start + len(data) >= view.size else len(data) - longest + 1  # the rest belongs to the next
+        found = []
+        for name in names:
+            at = -1
+            while 0 <= (at := data.find(name, at + 1)) < whole: found.append((start + at, name))
+        yield from sorted(found)
+        start += whole
 
 def _after_id3(head: bytes) -> int:
     "The length of an ID3 tag at the beginning of a file."
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0))) if head[:3] == b"ID3" else 0
 
+def _is_mpeg(view: View, place: int) -> bool: return (head := view.at(place, 2))[:1] == b"\xff" and head[-1] >= 0xe0
+
+def _is_tagged_mp3(view: View, place: int) -> bool:
+    return bool(ID3.match(tag := view.at(place, 10))) and _is_mpeg(view, place + _after_id3(tag))
+
 def _after_beginning(view: View, place: int, literal: bytes) -> int:
-    "From where on another beginning would be another recording: an Ogg begins with a page for each of its streams."
+    """From where on another beginning would be another recording: an Ogg begins with a page for each of its streams, a
+    FLAC with blocks of metadata, each with its kind, its length and whether it is the last."""
+    if literal == b"fLaC":
+        place += 4
+        while len(block := view.at(place, 4)) == 4:
+            place += 4 + int.from_bytes(block[1:], "big")
+            if block[0] & 128: break
+        return place
     if not literal.startswith(b"OggS"): return place + 16
     while view.at(place, 6) == literal: place += _page_length(view.at(place, 282))
     return place
@@ -128,41 +169,6 @@ def begins_other(
     "Whether a recording of any kind begins here, or a tag as MP3s have it."
     data = view.at(place, 100)
     return data[:3] == b"ID3" or any(pattern.match(data) for _, _, pattern in BEGINNINGS)
-
-# %% ../../nbs/reference/sound/containers.ipynb #7be10d02
-MATROSKA, ID3 = b"\x1a\x45\xdf\xa3", re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xf0][\x00-\x7f]{4}", re.DOTALL)
-NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", MATROSKA, BEGINNINGS[-1][0])  # and MP3
-
-def find_other_kind(
-    path: str | Path, # of a file that is not empty
-) -> int | None:      # its first byte; None: there is none, or the header of the first says how long it is
-    "Where, behind a recording of a kind whose header says no length in bytes, one of another kind begins."
-    with View(path) as view:
-        head = _after_id3(view.at(0, 10))
-        own = next((literal for literal, _, pattern in BEGINNINGS if pattern.match(view.at(head, 100))), None)
-        is_mp3 = own is None and (first := view.at(head, 2))[:1] == b"\xff" and first[-1] >= 0xe0
-        if not is_mp3 and own not in NO_LENGTH: return None
-        start = _after_flac_head(view, head) if own == b"fLaC" else _after_beginning(view, head, own or b"")
-        for literal, lead, pattern in BEGINNINGS:
-            # of Monkey's Audio five bytes alone are known: too few
-            if literal in (own, b"MAC ") or (literal, own) == (b"fLaC", MATROSKA): continue
-            for found in _places(view, literal, start):
-                if pattern.match(view.at(found - lead, 100)): return found - lead
-        if is_mp3: return None
-        return next((place for place in _places(view, b"ID3", start) if _is_tagged_mp3(view, place)), None)
-
-def _after_flac_head(view: View, place: int) -> int:
-    "Behind a FLAC's blocks of metadata, each with its kind, length and whether it is the last."
-    place += 4
-    while len(block := view.at(place, 4)) == 4:
-        place += 4 + int.from_bytes(block[1:], "big")
-        if block[0] & 128: break
-    return place
-
-def _is_tagged_mp3(view: View, place: int) -> bool:
-    if not ID3.match(view.at(place, 10)): return False
-    packet = view.at(place + _after_id3(view.at(place, 10)), 2)
-    return packet[:1] == b"\xff" and packet[-1] >= 0xe0
 
 # %% ../../nbs/reference/sound/containers.ipynb #a11197db
 @dataclass(frozen=True)
@@ -297,13 +303,12 @@ def mp3_is_counted(view: View) -> bool:
 # %% ../../nbs/reference/sound/containers.ipynb #cee537a4
 def inner_tags(view: View) -> int:
     "How many tags lie between packets of an MP3 or AAC: those of recordings that were joined to the first."
-    def is_packet(place): return (head := view.at(place, 2))[:1] == b"\xff" and head[-1] >= 0xe0
     def after(place, name):
         end = place + (128 if name == b"TAG" else _after_id3(view.at(place, 10)))
         return end + _after_id3(view.at(end, 10))
     start = _after_id3(view.at(0, 10))
-    if not is_packet(start): return 0
-    return sum(is_packet(after(place, name)) for name in (b"ID3", b"TAG") for place in _places(view, name, start + 1))
+    if not _is_mpeg(view, start): return 0
+    return sum(_is_mpeg(view, after(*found)) for found in _places(view, [b"ID3", b"TAG"], start + 1))
 
 # %% ../../nbs/reference/sound/containers.ipynb #77e2d9a4
 SUFFIXES = {f".{name}" for name in (
