@@ -188,20 +188,8 @@ def fixed(pools: Path, options: dict, count: int = 64) -> list:
     return found
 
 
-@torch.no_grad()
 def score(network: MT3, reader: Reader, segments: list) -> dict:
-    network.eval()
-    total = count = 0
-    written = []
-    for k in range(0, len(segments), 32):
-        group = segments[k : k + 32]
-        inputs, labels = reader.inputs(group), base.labels_of([ids for *_, ids in group])
-        loss, _ = base.losses(network(inputs=inputs, labels=labels).logits, labels, 0.0)
-        total, count = total + loss * (labels >= 0).sum(), count + (labels >= 0).sum()
-        written += network.generate(inputs, max_length=260)[:, 1:].tolist()
-    network.train()
-    truth = base.read_notes([ids for *_, ids in segments])
-    return dict(loss=round(float(total / count), 4), **base.compare(truth, base.read_notes(written)))
+    return base.score(network, segments, [ids for *_, ids in segments], read=reader.inputs, longest=260)
 
 
 @torch.no_grad()
@@ -212,7 +200,8 @@ def attention_map(network: MT3, reader: Reader, segment: tuple, tokens: int = 48
     base.forward(
         network, reader.inputs([segment]), F.pad(labels[:, :-1], (1, 0)), base.event_frames(labels).float(), kept=kept
     )
-    return dict(tokens=ids, frames=kept[-1].shape[-1], percent=(100 * kept[-1][0].mean(0)).round().int().tolist())
+    percent = (100 * kept[-1][0].mean(0)).round().int().tolist()  # (tokens, frames)
+    return dict(tokens=ids, frames=kept[-1].shape[-1], percent=[" ".join(map(str, row)) for row in percent])
 
 
 def distill(network: MT3, reader: Reader, seconds: float, size: int) -> None:

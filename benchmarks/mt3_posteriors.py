@@ -468,16 +468,16 @@ def read_notes(token_lists: list) -> list[Note]:
 
 
 @torch.no_grad()
-def score(network: MT3, inputs: np.ndarray, targets: list) -> dict:
-    "Loss and notes of fixed segments, without any mask: what the network itself decodes."
+def score(network: MT3, inputs, targets: list, read=features, longest: int = LONGEST) -> dict:
+    "Loss and notes of fixed segments, without any mask: what the network itself decodes; `read` makes its input."
     network.eval()
     total = count = 0
     written = []
     for k in range(0, len(inputs), 32):
-        x, labels = features(inputs[k : k + 32]), labels_of(targets[k : k + 32])
+        x, labels = read(inputs[k : k + 32]), labels_of(targets[k : k + 32])
         loss, _ = losses(network(inputs=x, labels=labels).logits, labels, 0.0)
         total, count = total + loss * (labels >= 0).sum(), count + (labels >= 0).sum()
-        written += network.generate(x, max_length=LONGEST)[:, 1:].tolist()
+        written += network.generate(x, max_length=longest)[:, 1:].tolist()
     network.train()
     return dict(loss=round(float(total / count), 4), **compare(read_notes(targets), read_notes(written)))
 
