@@ -8,7 +8,7 @@ _HOMES = dict(InstsepError="core", Separator="separator", list_models="inference
 NETWORK_MODULES = dict(RepairedUNet="separator", OpenUnmixBLSTM="harmonic", BandSplitRNN="harmonic",
                        HarmonicRNN="harmonic",
                        NoteInformedRNN="together")  # networks that a configuration may name, imported when asked for
-TRANSCRIBER_MODULES = dict(posteriors="files.posteriors")  # the same, of what an MT3 reads
+TRANSCRIBERS = dict(posteriors=("files.posteriors", "PosteriorTranscriber"))  # the same, of what an MT3 reads
 
 
 def separate(path, model=None, device=None, *, instruments=None, refine=None, notes=None, align=False,

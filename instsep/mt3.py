@@ -837,11 +837,13 @@ class Transcriber:
             raise InstsepError("name the weights of an MT3 (--model): trio-mt3, which comes with instsep, or a "
                                "folder, e.g. the one with config.json and mt3.pth of kunato/mt3-pytorch")
         network = load_mt3(name_or_path, device=pick_device(device), **options)
+        if network.device.type == "cpu" and "dtype" not in options:
+            network = network.float()  # shipped weights are stored in 16 bits
         if features is not None or network.config.front_end == "logmel":
             return cls(network, features=features, batch_size=batch_size)
-        from instsep import TRANSCRIBER_MODULES
-        home = import_module(f"instsep.{TRANSCRIBER_MODULES[network.config.front_end]}")
-        return home.load_reader(network, device=device, batch_size=batch_size)
+        from instsep import TRANSCRIBERS
+        home, name = TRANSCRIBERS[network.config.front_end]
+        return getattr(import_module(f"instsep.{home}"), name)(network, device=device, batch_size=batch_size)
 
     def __call__(self,
         audio: str | Path | np.ndarray | torch.Tensor, # a file, or a waveform (samples,) or (channels, samples)

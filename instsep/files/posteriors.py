@@ -19,7 +19,7 @@ from ..mt3 import MT3, Transcriber
 from ..music.notes import Transcription
 
 # %% auto #0
-__all__ = ['posterior_features', 'Evidence', 'PosteriorTranscriber', 'check_fit', 'load_reader']
+__all__ = ['posterior_features', 'Evidence', 'PosteriorTranscriber', 'check_fit']
 
 # %% ../../nbs/reference/files/posteriors.ipynb #3d597a4b
 def posterior_features(
@@ -135,12 +135,3 @@ def check_fit(config, transcriber: FrameTranscriber) -> None:  # config: an MT3C
         raise InstsepError(f"{config.transcriber}: {', '.join(model.instruments)} at {model.sample_rate} Hz with a hop "
                            f"of {model.hop} do not fit an MT3 for {', '.join(config.instruments)} at "
                            f"{front.sample_rate} Hz with a hop of {front.hop}")
-
-# %% ../../nbs/reference/files/posteriors.ipynb #82d38f72
-def load_reader(
-    network: MT3,
-    **options,  # of PosteriorTranscriber
-) -> PosteriorTranscriber:
-    "For `mt3.Transcriber.from_pretrained`, which knows this module by its name only."
-    if network.device.type == "cpu": network = network.float()                  # shipped weights are stored in 16 bits
-    return PosteriorTranscriber(network, **options)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import InstsepError, atomic_path, clear_leftovers, pick_device, table_text, why_not_written
+from ..core import InstsepError, atomic_path, clear_leftovers, table_text, why_not_written
 from .separation import _check_length, _check_place, _clear_once, _comment_of, _recording_id, track_name
 from ..music.notes import Note, write_midi
 
@@ -281,18 +281,13 @@ def load_transcriber(
 ): # a function of a file or a waveform that returns a Transcription
     "Load a transcriber of whichever kind. `InstsepError` where that fails."
     from instsep.frames import FrameTranscriber, is_frames
-    from instsep.inference.registry import WEIGHTS, list_models, list_transcribers
+    from instsep.inference.registry import list_models, list_transcribers
     if name is not None and str(name) in list_models():
         raise InstsepError(f"model {name}: is a separator; to transcribe take one of {', '.join(list_transcribers())}, "
                            "or the folder of an MT3")
     if is_frames(name): return FrameTranscriber.from_pretrained(name, device=device)
-    from instsep.mt3 import Transcriber, load_mt3
-    shipped = WEIGHTS/str(name)
-    network = load_mt3(shipped if (shipped/"config.json").is_file() else name, device=pick_device(device))
-    if network.device.type == "cpu": network = network.float()  # shipped weights are stored in 16 bits
-    if network.config.front_end == "logmel": return Transcriber(network, batch_size=batch_size)
-    from instsep.files.posteriors import PosteriorTranscriber
-    return PosteriorTranscriber(network, device=device, batch_size=batch_size)
+    from instsep.mt3 import Transcriber
+    return Transcriber.from_pretrained(name, device=device, batch_size=batch_size)
 
 # %% ../../nbs/reference/files/transcription.ipynb #a19ac4d5
 def check_options(

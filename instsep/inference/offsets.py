@@ -59,7 +59,10 @@ class FrameStore:
         while len(self.pending) >= self.size:
             block = zlib.compress(np.ascontiguousarray(self.pending[:self.size]), 1)
             self.blocks.append((self.file.seek(0, os.SEEK_END), len(block)))
-            self.file.write(block)
+            try: self.file.write(block)
+            except OSError as error:
+                raise InstsepError(f"{tempfile.gettempdir()}: has no room for what is remembered of the recording "
+                                   f"({error.strerror}); make some, or set TMPDIR") from error
             self.pending = self.pending[self.size:].copy()
 
     def _block(self, k: int) -> np.ndarray:  # (frames, width)
