@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/pitch_grid.py --pieces pieces.npz --bank bank.safetensors --work runs/pitch_grid
 
 A small frame-wise transcriber of pitches (not of instruments) is trained three times, from the same first weights, on
-the same scores, players and steps, with one change a row:
+the same scores, players and steps, with one change a row; and all of it again for every seed (--seeds), which draws
+other first weights, scores and players:
 
 - *keys*: one output for each key, music in tune (as far as players are: 7 cents, standard deviation);
 - *keys, detuned*: in every mixture each of the twelve pitch classes is moved by -50 to 50 cents of its own, the same
@@ -14,11 +15,12 @@ the same scores, players and steps, with one change a row:
 Detuning is drawn without regard to any scale of the test. The test is that of `tunings.py`: passages of the test
 split on recorded notes that are not in the note bank, in four tunings, as written and with the cents that
 `measure_cents` adds. The threshold of each network is chosen on validation pieces, half of them in tune. Training is
-kept every 50 steps in --work, so that a stopped run goes on. Writes benchmarks/results/pitch_grid.json and .md.
+kept every 50 steps in --work, so that a stopped run goes on; another process can do one row of one seed (--row). Writes benchmarks/results/pitch_grid.json and .md.
 """
 import json
 import math
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,7 @@ class Data:
         self.bank = bank
         self.mixtures = Mixtures(pieces, None, balanced(bank), instruments=TRIO, sample_rate=RATE, seconds=SECONDS,
                                  other=0.0, seed=seed)
+        self.mixtures.instances = {name: self.mixtures.instances[name] for name in TRIO}
         self.augmentation, self.seed = (Equaliser(0.5), Gain(), WhiteNoise()), seed
 
     def item(self, index: int, detuned: bool):  # -> (samples,), (notes, 3): onset s, offset s, MIDI pitch as it sounds
@@ -129,17 +132,18 @@ def targets(notes: np.ndarray, bins_per_semitone: int, frames: int) -> np.ndarra
 
 # ---- training
 
-def file_name(name: str, steps: int) -> str: return f"{name.replace(', ', '_')}_{steps}"
+def file_name(name: str, steps: int, seed: int) -> str:
+    return f"{name.replace(', ', '_')}_{steps}" + (f"_{seed}" if seed else "")
 
 
-def train(name: str, data: Data, steps: int, work: Path) -> tuple[PitchNetwork, dict]:
+def train(name: str, data: Data, steps: int, work: Path, seed: int) -> tuple[PitchNetwork, dict]:
     "The trained network of a row, and its log; goes on from what is kept in `work`."
     bins_per_semitone, detuned = ROWS[name]
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = PitchNetwork(bins_per_semitone)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     rate = lambda step: min(1, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * min(1, step / steps)))
-    kept, log = work / f"{file_name(name, steps)}.pt", dict(step=0, cpu_seconds=0.0, losses=[])
+    kept, log = work / f"{file_name(name, steps, seed)}.pt", dict(step=0, cpu_seconds=0.0, losses=[])
     if kept.is_file():
         state = torch.load(kept, weights_only=True)
         network.load_state_dict(state["network"]), optimizer.load_state_dict(state["optimizer"])
@@ -244,7 +248,9 @@ def test(name: str, network: PitchNetwork, valid: Data, passages: list, players:
 
 
 def report(result: dict) -> str:
-    cell = lambda one: f"{one['f1']:.2f}, {one['median']:.0f}, {100 * one['within_15']:.0f} %"
+    several = len(result["seeds"]) > 1
+    spread = lambda one: f" ± {np.std(one['f1_of_seeds'], ddof=1):.2f}" if several else ""
+    cell = lambda one: f"{one['f1']:.2f}{spread(one)}, {one['median']:.0f}, {100 * one['within_15']:.0f} %"
     rows = []
     for name, row in result["rows"].items():
         for shown, cost in ((name, f"{row['cpu_seconds'] / 60:.1f}"), (f"{name}, measured cents", "")):
@@ -256,9 +262,10 @@ def report(result: dict) -> str:
 `{result['command']}`
 
 A transcriber of pitches of {result['parameters'] / 1000:.0f} thousand weights, trained for {result['steps']} steps of \
-{BATCH} mixtures of {SECONDS:g} s ({result['hours']:.1f} h), one change a row. Tested on {result['pieces']} passages \
-of {result['seconds']:g} s, as in `tunings.md`. In each cell: onset F1 (a note within 70 cents counts), how far what \
-is written lies from what sounds (median, cents), how many of the found notes are within 15 cents.
+{BATCH} mixtures of {SECONDS:g} s ({result['hours']:.1f} h), one change a row; seeds: \
+{', '.join(map(str, result['seeds']))}. Tested on {result['pieces']} passages \
+of {result['seconds']:g} s, as in `tunings.md`. In each cell: onset F1 (a note within 70 cents counts; ± the standard \
+deviation over the seeds), how far what is written lies from what sounds (median, cents), how many of the found notes are within 15 cents.
 
 {format_table(rows)}
 
@@ -274,6 +281,7 @@ def main():
     parser.add_argument("--steps", type=int, default=360)
     parser.add_argument("--count", type=int, default=8, help="passages of the test")
     parser.add_argument("--seconds", type=float, default=6.0, help="of a passage")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--row", choices=list(ROWS), help="only train and test this one, for another process to go on")
     parser.add_argument("--work", default="runs/pitch_grid", help="folder of checkpoints")
     parser.add_argument("--name", default="pitch_grid")
@@ -282,32 +290,41 @@ def main():
     work, split = Path(args.work), PieceBank.load(args.pieces).split()
     work.mkdir(parents=True, exist_ok=True)
     bank = NoteBank.load(args.bank)
-    instruments = {name: [] for name in TRIO}
-    data, valid = Data(split["train"], bank, 61), Data(split["valid"], bank, 62)
-    for one in (data, valid): one.mixtures.instances = {name: one.mixtures.instances[name] for name in instruments}
     players, passages, rows = Players(args.notes, default_soundfont()), [], {}
     source = excerpts(split["test"], args.seconds, 21, set())
     for _ in range(args.count):
         passages.append((*next(source), args.seconds))
         for _ in range(EXTRA): next(source)
-    answers = {(piece, tuning): {} for piece, _, _ in passages for tuning in TESTS}
-    for name, (bins_per_semitone, detuned) in ROWS.items():
+    answers = {}                                     # (piece, tuning, seed) -> system -> what `judged` says
+    for seed, (name, (bins_per_semitone, detuned)) in product(args.seeds, ROWS.items()):
         if args.row not in (None, name): continue
-        network, log = train(name, data, args.steps, work)
-        tested = test(name, network, valid, passages, players, work / f"{file_name(name, args.steps)}.json")
-        for one in tested["found"]: answers[one["piece"], one["tuning"]] |= one["answers"]
-        rows[name] = log | dict(bins_per_semitone=bins_per_semitone, detuned=detuned, threshold=tested["threshold"],
-                                validation_f1=tested["validation_f1"], outputs=KEYS * bins_per_semitone,
-                                cpu=float(np.mean([one["cpu"] for one in tested["found"]])) / args.seconds)
+        data, valid = (Data(split[part], bank, number + 10 * seed) for part, number in (("train", 61), ("valid", 62)))
+        network, log = train(name, data, args.steps, work, seed)
+        tested = test(name, network, valid, passages, players, work / f"{file_name(name, args.steps, seed)}.json")
+        for one in tested["found"]: answers.setdefault((one["piece"], one["tuning"], seed), {}).update(one["answers"])
+        row = rows.setdefault(name, dict(bins_per_semitone=bins_per_semitone, detuned=detuned, seeds=[],
+                                         outputs=KEYS * bins_per_semitone))
+        row["seeds"].append(log | dict(seed=seed, threshold=tested["threshold"], validation_f1=tested["validation_f1"],
+                                       cpu=float(np.mean([one["cpu"] for one in tested["found"]])) / args.seconds))
     if args.row: return
-    found = [dict(piece=piece, tuning=tuning, answers=own) for (piece, tuning), own in answers.items()]
+    for row in rows.values():
+        row |= {what: float(np.mean([one[what] for one in row["seeds"]])) for what in ("cpu_seconds", "cpu")}
+    found = [dict(piece=f"{piece}, seed {seed}", tuning=tuning, seed=seed, answers=own)
+             for (piece, tuning, seed), own in answers.items()]
     systems = [shown for name in ROWS for shown in (name, f"{name}, measured cents")]
+    tables = tables_of(found, systems)
+    for seed in args.seeds:
+        for tuning, table in tables_of([one for one in found if one["seed"] == seed], systems).items():
+            for system, of in table["systems"].items():
+                for what in ("f1", "median"):
+                    tables[tuning]["systems"][system].setdefault(f"{what}_of_seeds", []).append(of[what])
     result = dict(command=f"python benchmarks/pitch_grid.py --pieces pieces.npz --bank bank.safetensors --steps "
-                          f"{args.steps} --count {args.count} --seconds {args.seconds:g}",
-                  what="no shipped weights: each network is trained here", steps=args.steps,
+                          f"{args.steps} --count {args.count} --seconds {args.seconds:g} --seeds "
+                          f"{' '.join(map(str, args.seeds))}",
+                  what="no shipped weights: each network is trained here", steps=args.steps, seeds=args.seeds,
                   hours=args.steps * BATCH * SECONDS / 3600, seconds=args.seconds, pieces=args.count,
                   bank=str(bank), instances={name: sorted({i.split('/')[0] for i in bank.of(name)}) for name in TRIO},
-                  parameters=rows["keys"]["parameters"], rows=rows, tunings=tables_of(found, systems),
+                  parameters=rows["keys"]["seeds"][0]["parameters"], rows=rows, tunings=tables,
                   machine=f"{processor()}, torch {torch.__version__}, one thread, products in bf16")
     write_results(RESULTS / args.name, report(result), result)
 
