@@ -15,7 +15,8 @@ other first weights, scores and players:
 Detuning is drawn without regard to any scale of the test. The test is that of `tunings.py`: passages of the test
 split on recorded notes that are not in the note bank, in four tunings, as written and with the cents that
 `measure_cents` adds. The threshold of each network is chosen on validation pieces, half of them in tune. Training is
-kept every 50 steps in --work, so that a stopped run goes on; another process can do one row of one seed (--row). Writes benchmarks/results/pitch_grid.json and .md.
+kept every 50 steps in --work, so that a stopped run goes on; another process can do one row of one seed (--row).
+Writes benchmarks/results/pitch_grid.json and .md.
 """
 import json
 import math
@@ -265,7 +266,8 @@ A transcriber of pitches of {result['parameters'] / 1000:.0f} thousand weights, 
 {BATCH} mixtures of {SECONDS:g} s ({result['hours']:.1f} h), one change a row; seeds: \
 {', '.join(map(str, result['seeds']))}. Tested on {result['pieces']} passages \
 of {result['seconds']:g} s, as in `tunings.md`. In each cell: onset F1 (a note within 70 cents counts; ± the standard \
-deviation over the seeds), how far what is written lies from what sounds (median, cents), how many of the found notes are within 15 cents.
+deviation over the seeds), how far what is written lies from what sounds (median, cents), how many of the found notes \
+are within 15 cents.
 
 {format_table(rows)}
 
