@@ -459,7 +459,7 @@ class FrameTranscriber:
         damped = np.isin(np.array(self.network.config.instruments)[who], self.dynamics.damped)
         release = self.dynamics.release
         if release:
-            offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy(), rate, release=release)
+            offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy, rate, release=release)
         return np.stack([onset, offset, pitch, velocity], 1)
 
     def note_views(self) -> NoteViews:

@@ -283,15 +283,25 @@ def measure_cents(
     pitch, drum = np.array([note.pitch for note in notes]), np.array([note.is_drum for note in notes])
     offset = np.array([note.offset for note in notes]) * RATE_HZ
     onset = np.array([note.onset for note in notes]) * RATE_HZ
+    near = _notes_near(onset, offset)
     def measure(index: int, sound: np.ndarray) -> None:
         begin, end = spans[index]
         if drum[index] or len(sound) < 0.03 * RATE_HZ or not np.abs(sound).max() > 1e-6: return
-        # (notes,) samples in which both sound
-        both = np.minimum(offset, end) - np.maximum(onset, begin)
-        others = np.unique(pitch[(both > 0.3 * (end - begin)) & ~drum & (pitch != pitch[index])])
+        k = near(begin, end)
+        both = np.minimum(offset[k], end) - np.maximum(onset[k], begin)             # samples in which both sound
+        others = np.unique(pitch[k][(both > 0.3 * (end - begin)) & ~drum[k] & (pitch[k] != pitch[index])])
         cents[index], sure[index] = _vote(_peaks(sound, pitch[index]), _clashes(pitch[index], others))
     _each_span(audio, sample_rate, spans, measure)
     return cents, sure
+
+def _notes_near(
+    onset: np.ndarray,   # (notes,), in any unit
+    offset: np.ndarray,  # (notes,)
+) -> Callable[[float, float], np.ndarray]:
+    "Given two times: the indices of all notes that sound between them, and a few others; not all are looked at."
+    order, longest = np.argsort(onset, kind="stable"), (offset - onset).max(initial=0)
+    begun = onset[order]
+    return lambda begin, end: order[np.searchsorted(begun, begin - longest):np.searchsorted(begun, end, "right")]
 
 def _each_span(
     audio,
@@ -302,14 +312,16 @@ def _each_span(
     "Cut spans out of a recording that is read block by block."
     from instsep.sound.audio import mono_blocks
     blocks, _ = mono_blocks(audio, sample_rate, RATE_HZ)
-    waiting, kept, start = list(np.argsort(spans[:, 0], kind="stable")), np.zeros(0, np.float32), 0
+    by_end = np.argsort(spans[:, 1], kind="stable")
+    earliest = np.minimum.accumulate(spans[by_end[::-1], 0])[::-1]                  # begin of the spans from there on
+    kept, start, over = np.zeros(0, np.float32), 0, 0
     for block in _with_end(blocks):
         if block is not None: kept = np.concatenate([kept, block])
-        ready = [index for index in waiting if block is None or spans[index, 1] <= start + len(kept)]
+        ready = by_end[over:len(by_end) if block is None
+                       else np.searchsorted(spans[by_end, 1], start + len(kept), "right")]
         for index in ready: use(index, kept[max(0, spans[index, 0] - start):max(0, spans[index, 1] - start)])
-        done = set(ready)
-        waiting = [index for index in waiting if index not in done]
-        unused = min((spans[index, 0] for index in waiting), default=start + len(kept)) - start
+        over += len(ready)
+        unused = (earliest[over] if over < len(by_end) else start + len(kept)) - start
         kept, start = kept[max(0, unused):], start + max(0, min(unused, len(kept)))
 
 def _with_end(blocks):
@@ -418,15 +430,18 @@ def follow_pitch(
     length = 2 * half + longest * round(CONTOUR_SECONDS * RATE_HZ)
     onset, offset = (np.array([getattr(note, name) for note in notes]) for name in ("onset", "offset"))
     pitch, drum = np.array([note.pitch for note in notes]), np.array([note.is_drum for note in notes])
-    program = np.array([note.program for note in notes])
+    program, near = np.array([note.program for note in notes]), _notes_near(onset, offset)
     def follow(index: int, sound: np.ndarray) -> None:
         if drum[index] or frames[index] < 5 or not len(sound) or not np.abs(sound).max() > 1e-6: return
         before = max(0, -begin[index])                                              # of the recording
         sound = np.pad(sound, (before, max(0, length[index] - len(sound) - before)))
-        both = np.minimum(offset, offset[index]) - np.maximum(onset, onset[index])    # (notes,) seconds
-        others = np.unique(pitch[(both > 0.3 * (offset[index] - onset[index])) & ~drum & (pitch != pitch[index])])
+        k = near(onset[index], offset[index])
+        both = np.minimum(offset[k], offset[index]) - np.maximum(onset[k], onset[index])             # seconds
+        others = both > 0.3 * (offset[index] - onset[index])
+        others = np.unique(pitch[k][others & ~drum[k] & (pitch[k] != pitch[index])])
         salience, sounding = _salience(sound, pitch[index], others, longest[index])
-        later = np.flatnonzero((program == program[index]) & (onset > offset[index] - 0.05) & ~drum)
+        k = near(offset[index], onset[index] + (longest[index] + 1) * CONTOUR_SECONDS)
+        later = k[(program[k] == program[index]) & (onset[k] > offset[index] - 0.05) & ~drum[k]]
         count = _gliding_frames(salience, sounding, frames[index], [
             (round((onset[k] - onset[index]) / CONTOUR_SECONDS), 100 * (pitch[k] - pitch[index])) for k in later])
         cents, gain = _contour(salience[:count])
@@ -467,7 +482,9 @@ class Tuning:
 def _middle(values: np.ndarray, weights: np.ndarray) -> float:  # both (n,)
     "The median of cents on a circle of 100, for which neighbours of -50 and 50 are near."
     places = np.arange(-50.0, 50.0)
-    cost = (weights[:, None] * np.abs((values[:, None] - places + 50) % 100 - 50)).sum(0)           # (places,)
+    cost = np.zeros(len(places))
+    for k in range(0, len(values), 4096):
+        cost += weights[k:k + 4096] @ np.abs((values[k:k + 4096, None] - places + 50) % 100 - 50)
     about = places[cost.argmin()]
     order = np.argsort(turned := (values - about + 50) % 100 - 50)
     half = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
@@ -506,10 +523,10 @@ def with_cents(
     whole, and one that moves those of its contour's middle."""
     good, pitch = np.isfinite(cents) & (sure > 0.5), np.array([note.pitch for note in transcription], int)
     filled = np.where(good, cents, 0.0)
+    whole = np.median(cents[good]) if good.any() else 0.0
+    of_step = {step: np.median(cents[good & (pitch % 12 == step)]) for step in np.unique(pitch[good] % 12)}
     for index in np.flatnonzero(~good):
-        alike = good & (pitch % 12 == pitch[index] % 12)
-        if not alike.any(): alike = good
-        if alike.any() and not transcription[index].is_drum: filled[index] = np.median(cents[alike])
+        if not transcription[index].is_drum: filled[index] = of_step.get(pitch[index] % 12, whole)
     for index, contour in enumerate(contours or ()):
         if contour is not None: filled[index] = np.median(contour)
     kept = [index for index in range(len(transcription)) if not _is_double(index, transcription, filled, good)]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .frame_store import FrameStore
+
 # %% auto #0
 __all__ = ['PARTIALS', 'partial_bins', 'PartialMeter', 'onset_levels', 'DynamicsConfig', 'velocities', 'release_offsets']
 
@@ -54,9 +56,9 @@ class PartialMeter:
         self.gather, self.counts = np.rint(bins).clip(0, _BINS - 1).astype(int), _usable(bins)
         self.samples = np.zeros(n_fft // 2, np.float32)                         # frames are centred
         self.recent, self.first = np.zeros((0, _BINS), np.float32), 0           # magnitudes, from frame `first` on
-        self.energies: list[np.ndarray] = []                                    # dB, float16 (frames, pitches)
-        # (pitch, frame) -> (2, partials) before and after
-        self.measured: dict[tuple[int, int], np.ndarray] = {}
+        self.energy = FrameStore(len(self.gather), dtype=np.float16)            # dB: frames, pitches
+        # of the notes: which they are, see `_code`, and (2, partials) before and after
+        self.codes, self.measured = [np.zeros(0, np.int64)], [np.zeros((0, 2, PARTIALS), np.float32)]
         self.waiting: list[tuple[int, int]] = []
 
     @property
@@ -80,7 +82,7 @@ class PartialMeter:
         self.samples = self.samples[count * self.hop:].copy()
         if self.spectra: self.spectra(magnitude)
         power = (np.where(self.counts, magnitude[:, self.gather], 0) ** 2).sum(-1)        # (frames, pitches)
-        self.energies.append((10 * np.log10(power + 1e-10)).astype(np.float16))
+        self.energy.add((10 * np.log10(power + 1e-10)).astype(np.float16))
         self.recent = np.concatenate([self.recent, magnitude])
 
     def _spectrum(self, frames: np.ndarray) -> np.ndarray:  # (frames, n_fft) -> (frames, bins)
@@ -102,7 +104,9 @@ class PartialMeter:
         self.waiting += zip(np.rint(pitch).astype(int).tolist(), _nearest(onset).tolist())
         ready = [note for note in self.waiting if last or note[1] + _AFTER[-1] < self.frames]
         self.waiting = [note for note in self.waiting if not (last or note[1] + _AFTER[-1] < self.frames)]
-        for key, frame in ready: self.measured[key, frame] = self._around(key, frame)
+        if ready:
+            self.codes.append(_code(*np.array(ready).T))
+            self.measured.append(np.stack([self._around(*note) for note in ready]).astype(np.float32))
         needed = min(min([settled - 1, *(frame for _, frame in self.waiting)]) + _BEFORE[0], self.frames)
         if needed > self.first: self.recent, self.first = self.recent[needed - self.first:].copy(), needed
 
@@ -121,12 +125,17 @@ class PartialMeter:
         onset: np.ndarray,    # (n,) frames
     ) -> np.ndarray:          # (n, 2, partials): power before and after each onset
         "What was measured of these notes."
-        keys = zip(np.rint(pitch).astype(int).tolist(), _nearest(onset).tolist())
-        return np.array([self.measured[key] for key in keys]).reshape(-1, 2, PARTIALS)
+        code, known = _code(np.rint(pitch).astype(int), _nearest(onset)), np.concatenate(self.codes)
+        order = np.argsort(known, kind="stable")
+        at = np.searchsorted(known[order], code, "right") - 1
+        if len(code) and not (len(known) and (at >= 0).all() and (known[order[at]] == code).all()):
+            raise KeyError("a note that was not measured")
+        return np.concatenate(self.measured)[order[at]]
 
-    def energy(self) -> np.ndarray:  # dB, float16 (frames, pitches)
-        "The power of the first eight partials of every pitch in every frame."
-        return np.concatenate(self.energies) if self.energies else np.zeros((0, len(self.gather)), np.float16)
+
+def _code(pitch: np.ndarray, frame: np.ndarray) -> np.ndarray:  # (n,) -> int64 (n,)
+    "A number for each pitch and frame."
+    return np.asarray(frame, np.int64) * 128 + pitch
 
 
 def _with_neighbours(x: np.ndarray) -> np.ndarray:
@@ -150,6 +159,9 @@ def _shared(bins: np.ndarray, onset: np.ndarray, close: float) -> tuple[np.ndarr
     return tuple(np.concatenate(found, 1))
 
 
+_AT_ONCE = 4096                                                                 # notes
+
+
 def onset_levels(
     partials: np.ndarray,  # (n, 2, partials): power before and after each onset
     pitch: np.ndarray,     # (n,) MIDI
@@ -160,6 +172,23 @@ def onset_levels(
     close: float = 0.06,   # s between notes that share what rises
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) dB, and the share of the power that is the note's own
     "How much each note's partials rise, and how far that is to be trusted."
+    level, share = np.zeros(len(onset)), np.zeros(len(onset))
+    order = np.argsort(onset, kind="stable")
+    for begin in range(0, len(order), _AT_ONCE):  # with the notes around them, which may share what rises
+        inside = order[begin:begin + _AT_ONCE]
+        low = np.searchsorted(onset[order], onset[inside[0]] - close, "left")
+        high = np.searchsorted(onset[order], onset[inside[-1]] + close, "right")
+        some = np.sort(order[low:high])
+        wanted = np.isin(some, inside)
+        found = _levels(partials[some], pitch[some], onset[some], resolution, roll_off, close)
+        level[some[wanted]], share[some[wanted]] = (numbers[wanted] for numbers in found)
+    return level, share
+
+
+def _levels(
+    partials: np.ndarray, pitch: np.ndarray, onset: np.ndarray, resolution: float, roll_off: float, close: float,
+) -> tuple[np.ndarray, np.ndarray]:  # as `onset_levels`
+    "Levels of notes, and the shares that are their own, none of them beside others than these."
     bins, (before, after) = partial_bins(pitch, resolution), partials.transpose(1, 0, 2).astype(float)
     usable = _usable(bins)                                                      # (n, partials)
     rise = np.maximum(after - before, 1e-4 * after + 1e-14)
@@ -208,7 +237,7 @@ def release_offsets(
     offset: np.ndarray,      # (n,) s, where posteriors end
     row: np.ndarray,         # (n,) column of `energy` that is each note's pitch
     cut: np.ndarray,         # bool (n,), which of them end because the next one begins
-    energy: np.ndarray,      # dB (frames, pitches)
+    energy: FrameStore,      # dB: frames, pitches
     frame_rate: float,       # frames per second
     *,
     release: float = 65.0,   # dB/s
@@ -216,11 +245,12 @@ def release_offsets(
 ) -> np.ndarray:             # (n,) s
     "Offsets moved back to where the energy began to fall."
     out, fall = np.array(offset, float), release / frame_rate
-    for i in np.flatnonzero(~np.asarray(cut, bool)):
+    ends = np.flatnonzero(~np.asarray(cut, bool))
+    for i in ends[np.argsort(out[ends], kind="stable")]:                        # in order of time, for the store
         begin, stop = round(onset[i] * frame_rate) + 2, min(round(offset[i] * frame_rate) + 1, len(energy) - 2)
         first = max(begin, stop - farthest)
         if stop <= first: continue
-        falls = -np.diff(energy[first:stop + 1, row[i]].astype(float)) >= fall  # from each frame to the next
+        falls = -np.diff(energy.read(first, stop + 1)[:, row[i]].astype(float)) >= fall  # from each frame to the next
         near = np.flatnonzero(falls[-3:])                                       # the fall may be over by then
         if not len(near): continue
         at = len(falls[:-3]) + near[-1]

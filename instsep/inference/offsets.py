@@ -5,9 +5,6 @@
 # %% ../../nbs/reference/inference/offsets.ipynb #371e90d6
 from __future__ import annotations
 
-import os
-import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +12,11 @@ import torch
 from torch import nn
 
 from ..core import InstsepError, atomic_path
+from .frame_store import FrameStore
 from .dynamics import _BINS, _usable, partial_bins
 
 # %% auto #0
-__all__ = ['posterior_bytes', 'level_bytes', 'FrameStore', 'NoteViews', 'OffsetNetwork', 'stack_views', 'near_enough',
-           'likeliest_offsets']
+__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'OffsetNetwork', 'stack_views', 'near_enough', 'likeliest_offsets']
 
 # %% ../../nbs/reference/inference/offsets.ipynb #d0352bd9
 _LOGIT = ((np.arange(256) - 128) / 16).astype(np.float32)                       # of a byte
@@ -36,49 +33,6 @@ def posterior_bytes(probability: np.ndarray) -> np.ndarray:  # uint8, the same s
 def level_bytes(magnitude: np.ndarray) -> np.ndarray:  # uint8, the same shape
     "Decibels in steps of a half, between -100 and 27.5."
     return np.clip(np.rint(40 * np.log10(magnitude + 1e-5) + 200), 0, 255).astype(np.uint8)
-
-
-class FrameStore:
-    "Bytes of every frame, compressed block by block; what is too much for memory goes to a temporary file."
-    def __init__(
-        self,
-        width: int,          # bytes of a frame
-        size: int = 1024,    # frames in a block
-        *,
-        memory: int = 1 << 24,  # bytes, compressed, that are kept out of the file
-    ):
-        self.width, self.size = width, size
-        self.file = tempfile.SpooledTemporaryFile(max_size=memory)
-        self.blocks: list[tuple[int, int]] = []                                 # where each begins, and its length
-        self.pending, self.opened = np.zeros((0, width), np.uint8), {}
-
-    def __len__(self): return len(self.blocks) * self.size + len(self.pending)  # frames
-
-    def add(self, rows: np.ndarray) -> None:  # uint8 (frames, width), the next ones
-        self.pending = np.concatenate([self.pending, rows])
-        while len(self.pending) >= self.size:
-            block = zlib.compress(np.ascontiguousarray(self.pending[:self.size]), 1)
-            self.blocks.append((self.file.seek(0, os.SEEK_END), len(block)))
-            try: self.file.write(block)
-            except OSError as error:
-                raise InstsepError(f"{tempfile.gettempdir()}: has no room for what is remembered of the recording "
-                                   f"({error.strerror}); make some, or set TMPDIR") from error
-            self.pending = self.pending[self.size:].copy()
-
-    def _block(self, k: int) -> np.ndarray:  # (frames, width)
-        if k == len(self.blocks): return self.pending
-        if k not in self.opened:
-            if len(self.opened) > 2: self.opened.pop(min(self.opened))          # notes come in order of time
-            begin, length = self.blocks[k]
-            self.file.seek(begin)
-            self.opened[k] = np.frombuffer(zlib.decompress(self.file.read(length)), np.uint8).reshape(-1, self.width)
-        return self.opened[k]
-
-    def read(self, first: int, stop: int) -> np.ndarray:  # uint8 (stop - first, width)
-        "Frames from `first` up to `stop`; before the beginning and after the end as the nearest one."
-        at = np.arange(first, stop).clip(0, len(self) - 1)
-        whole = [self._block(k) for k in range(at[0] // self.size, at[-1] // self.size + 1)]
-        return (whole[0] if len(whole) == 1 else np.concatenate(whole))[at - at[0] // self.size * self.size]
 
 # %% ../../nbs/reference/inference/offsets.ipynb #aa9e87dd
 _BEFORE, _AFTER, _LONGEST, _PARTIALS = 2, 64, 194, 8                            # frames; frames; frames; of a key
