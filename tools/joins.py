@@ -26,8 +26,9 @@ CONTAINERS = {"wav": "", "rf64.wav": "-rf64 always", "aiff": "", "au": "", "caf"
               "webm": "-c:a libopus", "mka": "-c:a libvorbis", "wma": ""}
 RIGHT = {"mp3.mp4": "-c:a mp3", "ac3.mp4": "-c:a ac3", "parts.mp4": "-movflags frag_keyframe+empty_moov",
          "mp3.mkv": "-c:a mp3", "ac3.mkv": "-c:a ac3", "flac.mkv": "-c:a flac", "live.webm": "-c:a libopus -live 1",
-         "ac3.ts": "-c:a ac3", "aac.ts": "-c:a aac", "mp3.avi": "-c:a mp3", "mp3.wav": "-c:a mp3", "ac3.wav": "-c:a ac3",
-         "mp3.asf": "-c:a mp3", "mp3.flv": "-c:a mp3", "flac.ogg": "-c:a flac", "low.mp3": "-ar 8000 -b:a 8k"}
+         "ac3.ts": "-c:a ac3", "aac.ts": "-c:a aac", "mp3.avi": "-c:a mp3", "mp3.wav": "-c:a mp3",
+         "ac3.wav": "-c:a ac3", "mp3.asf": "-c:a mp3", "mp3.flv": "-c:a mp3", "flac.ogg": "-c:a flac",
+         "low.mp3": "-ar 8000 -b:a 8k"}
 
 
 def write(sound: Path, place: Path, options: str) -> bool:

@@ -145,7 +145,8 @@ BEGINNINGS = [(literal, lead, re.compile(pattern, re.DOTALL)) for literal, lead,
 MATROSKA, ID3 = b"\x1a\x45\xdf\xa3", re.compile(rb"ID3[\x02-\x04]\x00[\x00-\xf0][\x00-\x7f]{4}", re.DOTALL)
 WINDOWS_MEDIA = BEGINNINGS[-1][0]
 # and what has no container
-NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", b"wvpk", b"TTA1", b"MAC ", b"Creative Voice File\x1a", MATROSKA, WINDOWS_MEDIA)
+NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", b"wvpk", b"TTA1", b"MAC ", b"Creative Voice File\x1a",
+             MATROSKA, WINDOWS_MEDIA)
 
 def find_parts(
     path: str | Path, # of a file that is not empty
