@@ -75,6 +75,9 @@ def measure(words, path, seconds, folder):
             "MB, last quarter": peak(0.75, 1), "MB, peak": peak(0, 1)}
 
 
+def shown(row): return {"CPU s per s": f"{row['CPU s per s']:.3f}"}
+
+
 def main():
     parser = arguments(__doc__)
     parser.add_argument("commands", nargs="*", default=["transcribe", "separate", "separate --no-refine"])
@@ -95,7 +98,7 @@ def main():
             write_json(RESULTS / "length.json", log)
             write_text(RESULTS / "length.md", f"# Long recordings\n\n`{log['command']}`, one thread of "
                        f"{log['processor']}; reference recordings one after the other, stereo, 44.1 kHz. MB: resident "
-                       f"memory, at most.\n\n{format_table(rows)}\n")
+                       f"memory, at most.\n\n{format_table([row | shown(row) for row in rows])}\n")
 
 
 if __name__ == "__main__": main()
