@@ -4,11 +4,10 @@
         --recordings ../shared/reference/recordings
 
 Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each
-instrument alone; on recorded notes of held-out banks; one key eight times a second; recordings, which were
-looked at last. Pieces are
-played with dynamics: a level for each part, phrases that swell, accents, a chord's highest note in front. A set whose
-files
-are not there is left out with a line. Posteriors are computed once and kept in --cache. Results go to
+instrument alone; on recorded notes of held-out banks, as they are and levelled (a bank's ranks from soft to loud are
+no velocities, and its strings still less); one key eight times a second; recordings, which were looked at last. Pieces
+are played with dynamics: a level for each part, phrases that swell, accents, a chord's highest note in front. A set
+whose files are not there is left out with a line. Posteriors are computed once and kept in --cache. Results go to
 benchmarks/results/dynamics.json and .md.
 """
 
@@ -26,6 +25,7 @@ import torch
 from instsep.core import atomic_path
 from instsep.frames import LOWEST_PITCH, PITCHES, FrameTranscriber, NotePicker
 from instsep.inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, velocities
+from instsep.inference.levels import without_trend
 from instsep.metrics import format_table, match_notes
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, bank_player, humanize, soundfont_player
 from instsep.music.notes import Note
@@ -62,6 +62,33 @@ def with_dynamics(notes, instrument, rng):
     return notes
 
 
+def levelled(bank, uneven=1.0):
+    """The bank, whose ranks from soft to loud become velocities, 50 to 100, and whose strings become none; each layer
+    of an instrument of the trio is as loud as 40 dB for a factor of 10 make it, beside a curve over pitch. What else
+    is uneven stays, or a share of it."""
+    table = bank.table
+    for (name, _), rows in bank._rows.items():
+        if name not in TRIO:
+            continue
+        velocity = table["velocity"][rows].astype(float)
+        given = np.unique(velocity)
+        which = np.searchsorted(given, velocity)
+        if given.max() <= 48:  # ranks; six of them are strings
+            ranks = np.full(len(given), 80.0) if len(given) in (1, 6) else np.linspace(50, 100, len(given))
+            velocity = ranks[which]
+        begins, lengths = table["start"][rows], np.minimum(table["length"][rows], bank.sample_rate // 6)
+        power = [np.mean(bank.samples[a : a + n].astype(np.float32) ** 2) for a, n in zip(begins, lengths)]
+        level = 20 * np.log10(np.sqrt(power) * table["scale"][rows] + 1e-9) - 40 * np.log10(velocity)
+        octaves = (table["pitch"][rows] - 60) / 12
+        curve = [octaves**k for k in range(3 if len(rows) > 12 else 2)]
+        shown = np.stack(curve + [which == k for k in range(1, len(given))], 1).astype(float)
+        fitted = np.linalg.solve(shown.T @ shown + 0.0025 * np.eye(shown.shape[1]), shown.T @ level)
+        layers, rest = shown[:, len(curve) :] @ fitted[len(curve) :], level - shown @ fitted
+        table["scale"][rows] *= 10 ** (-(layers + (1 - uneven) * rest) / 20)
+        table["velocity"][rows] = np.rint(velocity)
+    return bank
+
+
 # ---- what is transcribed
 
 
@@ -93,14 +120,14 @@ def played(pieces, player, instances, count, seed, *, names=TRIO, **options):
         yield f"{i:03d}", lambda i=i: (lambda score, stems: (stems.sum(0), score.parts))(*data.item(i))
 
 
-def on_banks(folder):
+def on_banks(folder, prepared=lambda bank: bank):
     "A player on recorded notes, which are read when the first is played."
     banks = []
 
     def play(*args):
         if not banks:
             made = [record_folder(folder / place, name, progress=False) for name in TRIO for place in BANKS[name]]
-            banks.append(bank_player(sum(made[1:], made[0]), shift=1.0))
+            banks.append(bank_player(prepared(sum(made[1:], made[0])), shift=1.0))
         return banks[0](*args)
 
     return play
@@ -139,7 +166,7 @@ def all_sets(args):
     pieces, font = PieceBank.load(args.pieces).split()["valid"], default_soundfont()
     programs = {name: [str(program) for program in INSTRUMENTS[name].programs] for name in TRIO}
     level = dict(absent=0.2, augmentation=(Gain((-3, 3)),))
-    yield "held-out soundfont, mixtures", played(pieces, soundfont_player(font, RATE), programs, 10, 310, **level)
+    yield "held-out soundfont, mixtures", played(pieces, soundfont_player(font, RATE), programs, 24, 310, **level)
     for name in TRIO:
         yield (
             f"held-out soundfont, {name} alone",
@@ -147,7 +174,7 @@ def all_sets(args):
                 pieces,
                 soundfont_player(font, RATE),
                 {name: programs[name]},
-                2,
+                6,
                 320,
                 names=(name,),
                 absent=0.0,
@@ -168,6 +195,12 @@ def all_sets(args):
                 augmentation=(Gain((-3, 3)), Room(0.3)),
             ),
         )
+        options = dict(augmentation=(Gain((-3, 3)), Room(0.3)))
+        even = on_banks(Path(args.notes), levelled)
+        yield "held-out banks, levelled: mixtures", played(pieces, even, BANKS, 24, 330, absent=0.2, **options)
+        for name in TRIO:
+            alone = dict(names=(name,), absent=0.0, kinds=dict(unrelated=1.0), **options)
+            yield f"held-out banks, levelled: {name} alone", played(pieces, even, {name: BANKS[name]}, 6, 340, **alone)
     else:
         print("held-out banks: no --notes, left out")
     yield "8 a second, held-out soundfont", repeated()
@@ -202,18 +235,6 @@ def made(label, items, transcriber, cache):
 # ---- rows and scores
 
 
-def without_trend(level, own, pitch, onset, prior=10.0):
-    "Levels without a robust line over pitch; `prior` well-measured notes an octave from the mean outweigh it."
-    octaves = np.stack([np.ones(len(pitch)), (pitch - pitch.mean()) / 12], 1)  # (n, 2)
-    level, line = level - np.median(level), np.zeros(2)
-    for _ in range(4):  # what is far off counts less: Cauchy's weights
-        weight = (own + 0.05) / (1 + ((level - octaves @ line) / 8) ** 2)
-        line = np.linalg.solve(
-            (octaves * weight[:, None]).T @ octaves + np.diag([1e-3, prior]), (octaves * weight[:, None]).T @ level
-        )
-    return level - octaves @ line
-
-
 def near_neighbours(level, own, pitch, onset, weight=0.1, reach=0.5):
     "Levels pulled towards the mean of the notes within about half a second, the more the less of a note is its own."
     kernel = np.exp(-np.abs(onset[:, None] - onset) / reach) * (own + 0.02)
@@ -221,29 +242,34 @@ def near_neighbours(level, own, pitch, onset, weight=0.1, reach=0.5):
 
 
 LOUD = DynamicsConfig(release=0.0)
+SHIPS = "networks look at levels and ends again: what ships"
 ROWS = (
     ("the network's", None, None, False),
     ("velocities: level at the onset", LOUD, None, False),
-    ("left out: a line over pitch taken off", LOUD, without_trend, False),
+    ("left out: a line over pitch taken off", LOUD, lambda *seen: without_trend(*seen[:3]), False),
     ("left out: covered notes as their neighbours", LOUD, near_neighbours, False),
     ("left out: all ends back to where the energy falls", DynamicsConfig(damped=TRIO), None, False),
     ("offsets: the piano's ends so", DynamicsConfig(), None, False),
     ("repetitions: lower peaks count", DynamicsConfig(), None, True),
+    (SHIPS, DynamicsConfig(), None, True),
 )
 
 
-def transcribed(transcriber, item, dynamics, adjust, repetitions):
+def transcribed(transcriber, item, dynamics, adjust, repetitions, networks=False):
     "What `FrameTranscriber` would make of these posteriors, and the CPU seconds of measuring."
     c, pick = (
         transcriber.network.config,
         transcriber.pick if repetitions else replace(transcriber.pick, repeat=transcriber.pick.onset),
     )
     picker = NotePicker(len(c.instruments), transcriber.network.frame_rate, pick)
-    picker.add(item.posteriors)
+    views, shared = transcriber.note_views() if networks else None, picker.add(item.posteriors)
     notes, who, _ = picker.finish()
     begun = time.process_time()
     if dynamics:
-        meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH)
+        heard = views and views.add_spectrum
+        meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH, spectra=heard)
+        if views:
+            views.add_posteriors(shared)
         for _ in meter.listen([item.wave]):
             pass
         meter.measure(*picker.take_new(), settled=picker.frames, last=True)
@@ -255,7 +281,7 @@ def transcribed(transcriber, item, dynamics, adjust, repetitions):
             )
             for k in np.unique(who):
                 level[who == k] = adjust(level[who == k], own[who == k], notes[who == k, 2], notes[who == k, 0])
-        notes = transcriber.with_dynamics(notes, who, meter)
+        notes = transcriber.with_dynamics(notes, who, meter, views)
         if adjust:
             notes[:, 3] = velocities(level, who, config=dynamics)
     return [
@@ -320,8 +346,9 @@ def main():
     for label, makers in all_sets(args):
         items = list(made(label, makers, transcriber, cache))
         for name, dynamics, adjust, repetitions in ROWS:
-            results = [transcribed(transcriber, item, dynamics, adjust, repetitions) for item in items]
-            if repetitions:
+            ships = name == SHIPS
+            results = [transcribed(transcriber, item, dynamics, adjust, repetitions, ships) for item in items]
+            if ships:
                 cost = [
                     cost[0] + sum(cpu for _, cpu in results),
                     cost[1] + sum(len(item.wave) for item in items) / transcriber.network.config.sample_rate,
@@ -348,7 +375,7 @@ def main():
         "told apart; velocities as mir_eval compares them, after a linear fit over each item; r: correlation of "
         "velocities over the notes found, mean over items by notes. No r where the true "
         "velocities are not known or all alike, as R07's and most of R01 to R04; onset+velocity says nothing there. "
-        f"Measuring costs {cost[0] / max(cost[1], 1e-9):.4f} CPU s a second of sound.\n\n"
+        f"Measuring and both networks cost {cost[0] / max(cost[1], 1e-9):.4f} CPU s a second of sound.\n\n"
         + format_table(rows, digits=3)
         + "\n"
     )

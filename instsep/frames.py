@@ -21,8 +21,10 @@ from ._moved import forward
 from .core import TRIO, InstsepError, bf16_autocast, pick_device
 from .harmonic import HarmonicLayer, log_bands
 from .inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, release_offsets, velocities
+from .inference.levels import LevelNetwork, level_features, played_levels
 from .inference.offsets import NoteViews, OffsetNetwork, likeliest_offsets
-from .inference.registry import DEFAULT_TRANSCRIBER, OFFSET_WEIGHTS, WEIGHTS, find_model, load_model, save_model
+from .inference.registry import (DEFAULT_TRANSCRIBER, LEVEL_WEIGHTS, OFFSET_WEIGHTS, WEIGHTS, find_model, load_model,
+                                        save_model)
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
 from .sound.spectral import stft
@@ -373,12 +375,15 @@ class FrameTranscriber:
         dynamics: DynamicsConfig | None = DynamicsConfig(),
         # looks at each note's offset again, where `dynamics` are measured; None: only the dampers' rule does
         offsets: OffsetNetwork | None = None,
+        # corrects each note's level where `dynamics` are measured; None: velocities are as loud as notes sound
+        levels: LevelNetwork | None = None,
     ):
         if not 0 <= overlap <= 0.5 or window <= 0:
             raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap "
                                "between 0 and 0.5")
         self.network, self.pick = model.eval(), pick or PeakPickingConfig()
-        self.window, self.overlap, self.dynamics, self.offsets = window, overlap, dynamics, offsets
+        self.window, self.overlap, self.dynamics = window, overlap, dynamics
+        self.offsets, self.levels = offsets, levels
 
     def probabilities(
         self,
@@ -424,7 +429,7 @@ class FrameTranscriber:
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         c = self.network.config
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
-        views = self.note_views() if self.dynamics and self.offsets else None
+        views = self.note_views() if self.dynamics and (self.offsets or self.levels) else None
         meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH,
                              spectra=views and views.add_spectrum)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s",
@@ -450,7 +455,10 @@ class FrameTranscriber:
         if not len(notes): return notes
         onset, offset, pitch, _ = notes.T
         rate, row = self.network.frame_rate, pitch.astype(int) - LOWEST_PITCH
-        level, _ = onset_levels(meter.partials(pitch, onset * rate), pitch, onset, meter.resolution)
+        partials = meter.partials(pitch, onset * rate)
+        if views is not None and self.levels is not None:
+            level = played_levels(self.levels, views, partials, notes, who, meter.resolution)
+        else: level, _ = onset_levels(partials, pitch, onset, meter.resolution)
         velocity = velocities(level, who, config=self.dynamics)
         if views is not None and self.offsets is not None:
             offset = likeliest_offsets(self.offsets, views, notes, who)
@@ -463,7 +471,7 @@ class FrameTranscriber:
         return np.stack([onset, offset, pitch, velocity], 1)
 
     def note_views(self) -> NoteViews:
-        "What `offsets` sees of a recording; nothing yet."
+        "What `offsets` and `levels` see of a recording; nothing yet."
         c = self.network.config
         return NoteViews(len(c.instruments), self.network.frame_rate, c.sample_rate / c.n_fft)
 
@@ -526,7 +534,7 @@ def _from_pretrained(
 FrameModel.from_pretrained = staticmethod(_from_pretrained)
 def _transcriber_from_pretrained(
     cls,
-    # as FrameModel's; a network for offsets that lies in the same folder is taken, too
+    # as FrameModel's; networks for offsets and levels that lie in the same folder are taken, too
     name: str | Path | None = None,
     *,
     device: str | None = "cpu",
@@ -534,9 +542,11 @@ def _transcriber_from_pretrained(
 ) -> FrameTranscriber:
     "A transcriber with trained models."
     transcriber = cls(FrameModel.from_pretrained(name, device), **options)
-    path = find_model(str(name or DEFAULT_TRANSCRIBER)) / OFFSET_WEIGHTS
-    if "offsets" not in options and path.is_file():
-        transcriber.offsets = OffsetNetwork.load(path, transcriber.note_views().features)
+    folder, views = find_model(str(name or DEFAULT_TRANSCRIBER)), transcriber.note_views()
+    if "offsets" not in options and (path := folder / OFFSET_WEIGHTS).is_file():
+        transcriber.offsets = OffsetNetwork.load(path, views.features)
+    if "levels" not in options and (path := folder / LEVEL_WEIGHTS).is_file():
+        transcriber.levels = LevelNetwork.load(path, level_features(views.instruments))
     return transcriber
 
 

@@ -40,7 +40,7 @@ def made_of() -> dict:
     models = [node.value.value for node in registry.body if isinstance(node, ast.Assign)
               and ast.unparse(node.targets[0]) in ("DEFAULT_MODEL", "DEFAULT_TRANSCRIBER")]
     page = [ROOT/"instsep/evaluation"/f"page.{end}" for end in ("html.j2", "css", "js")]
-    stored = "config.json", "model.safetensors", "offsets.safetensors"           # the last only beside some
+    stored = "config.json", "model.safetensors", "offsets.safetensors", "levels.safetensors"  # the last two beside some
     weights = {f"weights of {name}": files(*(path for file in stored
                                              if (path := ROOT/"instsep/weights"/name/file).is_file()))
                for name in models}

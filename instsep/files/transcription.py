@@ -169,7 +169,8 @@ def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
     reader = getattr(transcriber, "reader", None)  # whose posteriors the network reads
-    parts = network, reader and reader.network, getattr(reader or transcriber, "offsets", None)
+    looks_again = [getattr(reader or transcriber, name, None) for name in ("offsets", "levels")]
+    parts = network, reader and reader.network, *looks_again
     for name, tensor in [pair for part in parts if part is not None for pair in sorted(part.state_dict().items())]:
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -13,7 +13,8 @@ import numpy as np
 from .frame_store import FrameStore
 
 # %% auto #0
-__all__ = ['PARTIALS', 'partial_bins', 'PartialMeter', 'onset_levels', 'DynamicsConfig', 'velocities', 'release_offsets']
+__all__ = ['PARTIALS', 'partial_bins', 'PartialMeter', 'shared_levels', 'onset_levels', 'DynamicsConfig', 'velocities',
+           'release_offsets']
 
 # %% ../../nbs/reference/inference/dynamics.ipynb #014b6c67
 PARTIALS = 12
@@ -162,6 +163,29 @@ def _shared(bins: np.ndarray, onset: np.ndarray, close: float) -> tuple[np.ndarr
 _AT_ONCE = 4096                                                                 # notes
 
 
+def shared_levels(
+    partials: np.ndarray,  # (n, 2, partials): power before and after each onset
+    pitch: np.ndarray,     # (n,) MIDI
+    onset: np.ndarray,     # (n,) s
+    resolution: float,     # Hz from bin to bin
+    *,
+    roll_off: float = 6.0, # dB by which partials fall in an octave
+    close: float = 0.06,   # s between notes that share what rises
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (n,) dB; (n,), the share of the power that is its own; (n, partials)
+    "How much each note's partials rise, how far that is to be trusted, and which share of each rise is its own."
+    level, own, share = np.zeros(len(onset)), np.zeros(len(onset)), np.zeros((len(onset), PARTIALS), np.float32)
+    order = np.argsort(onset, kind="stable")
+    for begin in range(0, len(order), _AT_ONCE):  # with the notes around them, which may share what rises
+        inside = order[begin:begin + _AT_ONCE]
+        low = np.searchsorted(onset[order], onset[inside[0]] - close, "left")
+        high = np.searchsorted(onset[order], onset[inside[-1]] + close, "right")
+        some = np.sort(order[low:high])
+        wanted = np.isin(some, inside)
+        found = _levels(partials[some], pitch[some], onset[some], resolution, roll_off, close)
+        for numbers, all_of_them in zip(found, (level, own, share)): all_of_them[some[wanted]] = numbers[wanted]
+    return level, own, share
+
+
 def onset_levels(
     partials: np.ndarray,  # (n, 2, partials): power before and after each onset
     pitch: np.ndarray,     # (n,) MIDI
@@ -172,22 +196,12 @@ def onset_levels(
     close: float = 0.06,   # s between notes that share what rises
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) dB, and the share of the power that is the note's own
     "How much each note's partials rise, and how far that is to be trusted."
-    level, share = np.zeros(len(onset)), np.zeros(len(onset))
-    order = np.argsort(onset, kind="stable")
-    for begin in range(0, len(order), _AT_ONCE):  # with the notes around them, which may share what rises
-        inside = order[begin:begin + _AT_ONCE]
-        low = np.searchsorted(onset[order], onset[inside[0]] - close, "left")
-        high = np.searchsorted(onset[order], onset[inside[-1]] + close, "right")
-        some = np.sort(order[low:high])
-        wanted = np.isin(some, inside)
-        found = _levels(partials[some], pitch[some], onset[some], resolution, roll_off, close)
-        level[some[wanted]], share[some[wanted]] = (numbers[wanted] for numbers in found)
-    return level, share
+    return shared_levels(partials, pitch, onset, resolution, roll_off=roll_off, close=close)[:2]
 
 
 def _levels(
     partials: np.ndarray, pitch: np.ndarray, onset: np.ndarray, resolution: float, roll_off: float, close: float,
-) -> tuple[np.ndarray, np.ndarray]:  # as `onset_levels`
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `shared_levels`
     "Levels of notes, and the shares that are their own, none of them beside others than these."
     bins, (before, after) = partial_bins(pitch, resolution), partials.transpose(1, 0, 2).astype(float)
     usable = _usable(bins)                                                      # (n, partials)
@@ -201,7 +215,8 @@ def _levels(
     share = own / (everyone + 1e-16)
     weight = clear * np.maximum(share, 0.02)
     gain = (weight * rise * share).sum(1) / ((weight * expected).sum(1) + 1e-14) + 1e-14
-    return 10 * np.log10(gain), (clear * rise * share).sum(1) / ((usable * after).sum(1) + 1e-14)
+    own = (clear * rise * share).sum(1) / ((usable * after).sum(1) + 1e-14)
+    return 10 * np.log10(gain), own, share
 
 # %% ../../nbs/reference/inference/dynamics.ipynb #e48ba4ce
 @dataclass

@@ -16,7 +16,8 @@ from .frame_store import FrameStore
 from .dynamics import _BINS, _usable, partial_bins
 
 # %% auto #0
-__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'OffsetNetwork', 'stack_views', 'near_enough', 'likeliest_offsets']
+__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'write_half', 'OffsetNetwork', 'stack_views', 'near_enough',
+           'likeliest_offsets']
 
 # %% ../../nbs/reference/inference/offsets.ipynb #d0352bd9
 _LOGIT = ((np.arange(256) - 128) / 16).astype(np.float32)                       # of a byte
@@ -127,6 +128,13 @@ class NoteViews:
         return np.array([first for first, _ in found], int), [view for _, view in found]
 
 # %% ../../nbs/reference/inference/offsets.ipynb #769a533b
+def write_half(network: nn.Module, path: str | Path) -> None:
+    "Write weights in 16 bits."
+    from safetensors.torch import save_file
+    with atomic_path(path) as temporary:
+        save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, str(temporary))
+
+
 class OffsetNetwork(nn.Module):
     "Log-probabilities of a note's end at each frame of its window, and later: dilated convolutions, two frames a step."
     def __init__(self, features: int, hidden: int = 40, layers: int = 6, dropout: float = 0.0):
@@ -156,9 +164,7 @@ class OffsetNetwork(nn.Module):
 
     def save(self, path: str | Path) -> None:
         "Write weights in 16 bits."
-        from safetensors.torch import save_file
-        with atomic_path(path) as temporary:
-            save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, str(temporary))
+        write_half(self, path)
 
     @staticmethod
     def load(
