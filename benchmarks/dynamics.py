@@ -244,14 +244,15 @@ def near_neighbours(level, own, pitch, onset, weight=0.1, reach=0.5):
 LOUD = DynamicsConfig(release=0.0)
 SHIPS = "networks look at levels and ends again: what ships"
 ROWS = (
-    ("the network's", None, None, False),
-    ("velocities: level at the onset", LOUD, None, False),
-    ("left out: a line over pitch taken off", LOUD, lambda *seen: without_trend(*seen[:3]), False),
-    ("left out: covered notes as their neighbours", LOUD, near_neighbours, False),
-    ("left out: all ends back to where the energy falls", DynamicsConfig(damped=TRIO), None, False),
-    ("offsets: the piano's ends so", DynamicsConfig(), None, False),
-    ("repetitions: lower peaks count", DynamicsConfig(), None, True),
-    (SHIPS, DynamicsConfig(), None, True),
+    ("the network's", None, None, None),
+    ("velocities: level at the onset", LOUD, None, None),
+    ("left out: a line over pitch taken off", LOUD, lambda *seen: without_trend(*seen[:3]), None),
+    ("left out: covered notes as their neighbours", LOUD, near_neighbours, None),
+    ("left out: all ends back to where the energy falls", DynamicsConfig(damped=TRIO), None, None),
+    ("offsets: the piano's ends so", DynamicsConfig(), None, None),
+    ("repetitions: lower peaks count", DynamicsConfig(), None, "near"),
+    ("repetitions: still lower ones in an even row", DynamicsConfig(), None, "even"),
+    (SHIPS, DynamicsConfig(), None, "even"),
 )
 
 
@@ -259,7 +260,11 @@ def transcribed(transcriber, item, dynamics, adjust, repetitions, networks=False
     "What `FrameTranscriber` would make of these posteriors, and the CPU seconds of measuring."
     c, pick = (
         transcriber.network.config,
-        transcriber.pick if repetitions else replace(transcriber.pick, repeat=transcriber.pick.onset),
+        {
+            None: replace(transcriber.pick, repeat=transcriber.pick.onset, even=transcriber.pick.onset),
+            "near": replace(transcriber.pick, even=transcriber.pick.onset),
+            "even": transcriber.pick,
+        }[repetitions],
     )
     picker = NotePicker(len(c.instruments), transcriber.network.frame_rate, pick)
     views, shared = transcriber.note_views() if networks else None, picker.add(item.posteriors)

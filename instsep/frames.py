@@ -31,9 +31,9 @@ from .sound.spectral import stft
 
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
-           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'find_offsets',
-           'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments', 'FrameTranscriber',
-           'is_frames']
+           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'with_even_repetitions',
+           'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments',
+           'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -160,6 +160,7 @@ class PeakPickingConfig:
     shortest: float = 0.03  # s
     repeat: float = 0.15  # and from here where the same pitch began just before; as `onset`: no such exception
     repeat_within: float = 0.15  # s, how long before
+    even: float = 0.05    # and from here in a gap of an even row of repetitions; as `repeat`: no exception
     # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself
     sharing_exponent: float = 2.0
 
@@ -206,6 +207,40 @@ def with_repetitions(
         if not sure[i] and last is not None:
             counts[i] = apart <= begin[i] - begin[last] <= within and following[i] - begin[i] >= apart
         if counts[i]: last = i
+    return counts
+
+
+def with_even_repetitions(
+    row: np.ndarray,     # int (n,), which row each peak is in, in order
+    begin: np.ndarray,   # (n,), frames, in order within a row
+    height: np.ndarray,  # (n,)
+    counts: np.ndarray,  # bool (n,), peaks that count already
+    *,
+    apart: float = 2.5,  # frames, less than which it is a shoulder of its neighbour
+    steps: tuple[float, float] = (3.4, 8.0),  # frames from one repetition to the next: 12 to 5 a second
+    tolerance: float = 1.3,  # frames by which one may be early or late
+) -> np.ndarray:         # bool (n,), peaks that count
+    """Where a key is struck evenly, a low peak counts, too, if of the four places one and two steps before and after it
+    three have peaks, two of them such as count."""
+    farthest, counts = 2 * steps[1] + tolerance, counts.copy()
+    place = row * (2 * farthest + begin.max(initial=0)) + begin                 # no two rows are near each other
+    def fills(i):
+        around = slice(*np.searchsorted(place, place[i] + np.array([-farthest, farthest])))
+        time, sure = place[around] - place[i], counts[around]
+        away = np.abs(time[sure])
+        if away.min(initial=np.inf) < apart: return False
+        for step in away[(away >= steps[0]) & (away <= steps[1])]:
+            here = np.abs(time - step * np.array([[-2], [-1], [1], [2]])) < tolerance  # (4, peaks)
+            if here.any(1).sum() >= 3 and (here & sure).any(1).sum() >= 2: return True
+        return False
+    for _ in range(3):                                                          # what was filled helps its neighbours
+        known = np.concatenate([[-np.inf], place[counts], [np.inf]])
+        after = np.searchsorted(known, place)
+        near = np.minimum(place - known[after - 1], known[after.clip(max=len(known) - 1)] - place)
+        found = [i for i in np.flatnonzero(~counts & (near >= apart) & (near <= steps[1])) if fills(i)]
+        for i in sorted(found, key=lambda i: -height[i]):
+            counts[i] = np.abs(place[counts] - place[i]).min() >= apart         # of two close together the higher one
+        if not found: break
     return counts
 
 # %% ../nbs/08_frames.ipynb #e2718757
@@ -267,7 +302,8 @@ class NotePicker:
 
     def _append_peaks(self, activity: np.ndarray, settled: int) -> None:
         "Peaks but the first frame's and those from `settled` on: one was seen already, the others' right side was not."
-        row, frame, later = pick_onsets(activity[0], min(self.config.onset, self.config.repeat))
+        lowest = min(self.config.onset, self.config.repeat, self.config.even)
+        row, frame, later = pick_onsets(activity[0], lowest)
         kept = (frame >= (self.tail.shape[-1] > 1)) & (frame < settled)
         start = self.frames - self.tail.shape[-1]
         height, loudness = activity[:, row, frame]                              # each (peaks,)
@@ -290,8 +326,10 @@ class NotePicker:
         self.settle()
         found = np.concatenate(self.found)
         found = found[np.lexsort((found[:, 1], found[:, 0]))]                   # by row and time
-        found = found[with_repetitions(found[:, 0], found[:, 1], found[:, 2] >= self.config.onset,
-                                       within=self.config.repeat_within * self.frame_rate)]
+        counts = found[:, 2] >= min(self.config.onset, self.config.repeat)
+        counts[counts] = with_repetitions(found[counts, 0], found[counts, 1], found[counts, 2] >= self.config.onset,
+                                          within=self.config.repeat_within * self.frame_rate)
+        found = found[with_even_repetitions(*found[:, :3].T, counts)]
         row, (begin, height, loudness) = found[:, 0].astype(int), found[:, 1:].T
         end = find_offsets(row, begin, self.held, self.config.shortest * self.frame_rate)
         velocity = np.clip(np.rint(127 * loudness), 1, 127)

@@ -46,7 +46,7 @@ class Evidence:
         config = transcriber.network.config
         self.transcriber, self.held_from, self.within = transcriber, held, within
         self.names, self.rate = config.instruments, transcriber.network.frame_rate
-        self.picker = NotePicker(len(self.names), self.rate, PeakPickingConfig(onset=peak, repeat=peak))
+        self.picker = NotePicker(len(self.names), self.rate, PeakPickingConfig(onset=peak, repeat=peak, even=peak))
         self.views = transcriber.note_views() if transcriber.offsets or transcriber.levels else None
         self.meter = PartialMeter(config.sample_rate, config.n_fft, config.hop, np.arange(PITCHES) + LOWEST_PITCH,
                                   spectra=self.views and self.views.add_spectrum)
