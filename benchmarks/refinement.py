@@ -172,6 +172,8 @@ def sets(args):
 class Recorder:
     "In a refiner's place: keeps what it would begin with, and changes nothing."
     def __init__(self, refiner=None): self.refiner, self.kept = refiner, []
+    @property
+    def lacking(self): return getattr(self.refiner, "lacking", False)
     def conditioning(self, logits, first): return self.refiner.conditioning(logits, first) if self.refiner else logits
     def __call__(self, masks, magnitude, logits, first):
         self.kept.append((first, masks, logits))
@@ -330,7 +332,8 @@ def write(about):
     text = ("# Refinement\n\n`python benchmarks/refinement.py --given`\n\nSI-SDR improvement over the mixture in dB, "
             "over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
             "largest loss. Cost: CPU seconds per second of mono sound on one thread, of the separator and of the "
-            "refinement each for itself (given the notes: of both).\n\n" + format_table(table)
+            "refinement each for itself (given the notes: of both); a busy processor makes it up to half as much "
+            "again.\n\n" + format_table(table)
             + ("\n\nRendered mixtures by kind:\n\n" + format_table(kinds) if kinds else "") + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"

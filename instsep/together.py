@@ -263,8 +263,12 @@ class Refiner:
     THRESHOLD, POWER, ANCHOR, ROUNDS = 0.15, 0.6, 0.1, 10               # chosen on held-out mixtures
     ENVELOPE, GIVEN = 0.1, 0.5                  # weight of `under_envelope`; posterior at least of a note that is given
     DOUBLED, UNSURE = 0.5, 0.06                                         # see `_anchor`
-    UNISON = 0.4                                # of `unison_share`: above it templates cannot tell who plays
+    # of `unison_share`: above it templates cannot tell who plays; where the notes are given, more is known
+    UNISON, UNISON_GIVEN = 0.4, 0.9
+    AGREEING = 0.97                                                     # see `conditioning`
     NETWORK, TRUST, SHARPNESS = 0.3, 0.6, 1.5                           # see `_joined`
+    EXPLAINED, CAUTION = 0.8, 1.0               # share of a window's energy: below it, this exponent of `_explained`
+    SURE, OVERTHROWN = 0.97, 0.01                                       # see `_overthrown`
     HIGHEST = 6900.0                                                    # Hz; above it masks stay as they are
     CLOSING = dict(monophonic=0.8, others=0.95)                         # how slowly a gate closes, a frame of 23 ms
 
@@ -301,8 +305,21 @@ class Refiner:
         first: int,            # number of the window's first frame
     ) -> torch.Tensor:         # the same shape
         """What the network is conditioned on: the transcriber's logits; where the notes are given, what it detects of
-        them."""
+        them. Where it detects them by itself, its logits stay, but for the notes that it has of its own."""
         if self.parts is None: return logits
+        rows, heard = self._as_given(logits, first), logits[0].float().sigmoid()
+        whole, says = heard[:2].amax(0), rows[:2].amax(0)                       # each (rows, pitches, frames)
+        written = says >= self.THRESHOLD
+        alike = (whole * written).sum() / (whole * written.any(0)).sum().clamp_min(1e-9)  # by whom it detects them
+        given = rows.clamp(0.01, 0.99).logit()[None].to(logits.dtype)
+        if alike < self.AGREEING: return given
+        (who, sounds), (by_score, noted) = ((x[:2].argmax(1), x[:2].amax((0, 1)) >= self.THRESHOLD)
+                                            for x in (heard, rows))
+        agree = torch.where(noted, (who == by_score).all(0) & sounds & (written.sum(0) == 1), ~sounds)
+        return torch.where(agree, logits, given)                                # each (1, heads, rows, pitches, frames)
+
+    def _as_given(self, logits: torch.Tensor, first: int) -> torch.Tensor:  # (heads, rows, pitches, frames)
+        "Posteriors of a window: what the transcriber detects of the given notes, by whom they say."
         given = self._given(first, logits.shape[-1]).to(logits.device)
         own, extra = given[:, :self.known], given[:, self.known:]
         other = extra.amax(1, keepdim=True) if self.extra else torch.zeros_like(own[:, :1])
@@ -315,7 +332,7 @@ class Refiner:
         self.lacking = bool(lacking.any()) and self.unscored == "residual"
         if self.unscored == "residual": rows[:, -1] = torch.maximum(rows[:, -1], lacking.amax(1))
         else: rows = torch.maximum(rows, lacking)
-        return rows.clamp(0.01, 0.99).logit()[None].to(logits.dtype)
+        return rows
 
     @torch.no_grad()
     @torch.autocast("cpu", enabled=False)                                       # the same on every processor
@@ -331,7 +348,8 @@ class Refiner:
         bins, frames = min(magnitude.shape[1], int(self.HIGHEST / self.hertz)), magnitude.shape[2]
         masks = masks[0].float().clamp_min(0)                                   # 16 bits leave some a little below
         masks = torch.cat([masks[:-1], masks.new_zeros(self.extra, *masks.shape[1:]), masks[-1:]])
-        posteriors = logits[0].float().sigmoid()[:, self.active]
+        posteriors = logits[0].float().sigmoid() if self.parts is None else self._as_given(logits, first)
+        posteriors = posteriors[:, self.active]
         if self.extra:
             given = self._given(first, frames)[:, self.known:].to(masks.device)
             posteriors = torch.cat([posteriors, given], 1)
@@ -350,7 +368,8 @@ class Refiner:
         if self.extra: self._add_extra(masks, sound, gates, start, known)
         if not any(len(key) for key in keys): return masks[None]
         notes = posteriors[:, :len(self.active)][:2].amax(0)                    # (instruments, pitches, frames)
-        if self.parts is None and unison_share(notes * (notes >= self.THRESHOLD)) > self.UNISON: return masks[None]
+        unison = self.UNISON if self.parts is None else self.UNISON_GIVEN
+        if unison_share(notes * (notes >= self.THRESHOLD)) > unison: return masks[None]
         stems = masks[:-1, :bins] ** self.POWER * sound                         # (instruments, bins, frames)
         fit = lambda *begun, known=known, **weights: factorise(sound, stems, *begun, known=known, **weights)
         templates, activations, _ = fit(start, gates, rounds=2 * self.ROUNDS, mixed=0.0, anchor=1.0)
@@ -361,20 +380,40 @@ class Refiner:
         anchor = self._anchor(masks[:-1, :bins], sound, posteriors)
         templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS, anchor=anchor)
         if anchor == self.ANCHOR: activations = shared_out(activations, keys)   # doubled notes are both players'
-        stems = self._joined(masks[:-1, :bins], templates, activations) ** self.POWER * sound  # better ones
+        energy = sound ** (2 / self.POWER) * masks[:-1, :bins].sum(0)           # (bins, frames), without the residual's
+        explained = (energy * self._explained(masks[:-1, :bins], sound, templates, activations)).sum() / energy.sum()
+        unsure = self._unsure(masks[:-1, :bins], sound) > self.UNSURE
+        caution = self.CAUTION if unsure and explained < self.EXPLAINED else 0.0
+        stems = self._joined(masks[:-1, :bins], sound, templates, activations, caution) ** self.POWER * sound  # better
         templates, activations, heard = fit(templates, activations, known=pull, rounds=self.ROUNDS // 2,
                                             anchor=max(anchor, 0.3))
+        joined = self._joined(masks[:-1, :bins], sound, templates, activations, caution)
+        if self._overthrown(masks[:-1, :bins], joined, energy): return masks[None]
         for k, key in enumerate(keys):
             self.templates[k][:, key] = templates[k]
             self.heard[k][:, key] = (known[k] + heard[k]) / 2                   # half is forgotten
-        masks[:-1, :bins] = self._joined(masks[:-1, :bins], templates, activations)
+        masks[:-1, :bins] = joined
         return masks[None]
 
-    def _joined(self, masks: torch.Tensor, templates: list, activations: list) -> torch.Tensor:
-        "Masks (instruments, bins, frames) between the network's and the templates'; their sum stays."
+    def _explained(self, masks: torch.Tensor, sound: torch.Tensor, templates: list, activations: list) -> torch.Tensor:
+        "How much of each bin the templates explain, (bins, frames), 0 to 1."
+        target = sound * masks.sum(0) ** self.POWER                             # without the residual
+        return (sum(w @ h for w, h in zip(templates, activations)) / (target + 1e-6)).clamp(max=1)
+
+    def _overthrown(self, masks: torch.Tensor, joined: torch.Tensor, energy: torch.Tensor) -> bool:
+        "Is much of what the network was sure of given to another instrument?"
+        whole = masks.sum(0).clamp_min(1e-9)                                    # (bins, frames)
+        moved = ((joined - masks).abs().amax(0) / whole).square() * (masks.amax(0) > self.SURE * whole)
+        return bool((energy * moved).sum() > self.OVERTHROWN * energy.sum())
+
+    def _joined(self, masks: torch.Tensor, sound: torch.Tensor, templates: list, activations: list,
+                caution: float) -> torch.Tensor:
+        """Masks (instruments, bins, frames) between the network's and the templates'; with caution, the nearer to these
+        the more of a bin they explain. Their sum stays."""
+        trust = self._explained(masks, sound, templates, activations) ** caution    # (bins, frames), 0 to 1
         models = torch.stack([w @ h for w, h in zip(templates, activations)]) ** (self.SHARPNESS / self.POWER) + 1e-5
         share = models / models.sum(0)
-        joined = masks.clamp_min(1e-6) ** self.NETWORK * share ** self.TRUST
+        joined = masks.clamp_min(1e-6) ** (1 - trust * (1 - self.NETWORK)) * share ** (trust * self.TRUST)
         return joined / joined.sum(0).clamp_min(1e-9) * masks.sum(0)
 
     def _anchor(self, masks: torch.Tensor, sound: torch.Tensor, posteriors: torch.Tensor) -> float:
@@ -382,10 +421,14 @@ class Refiner:
         masks, too."""
         notes = posteriors[:2].amax(0)                                          # (instruments, pitches, frames)
         notes = torch.where(notes < self.THRESHOLD, 0, notes)
-        time, energy = notes.sum((1, 2)), sound ** (2 / self.POWER)
+        time = notes.sum((1, 2))
         doubled = (doubling(notes) * time).sum() / time.sum().clamp_min(1e-9)
-        unsure = (energy * (1 - masks.amax(0) / masks.sum(0).clamp_min(1e-9))).sum() / energy.sum()
-        return self.ANCHOR if doubled <= self.DOUBLED else 0.3 if unsure > self.UNSURE else 1.0
+        return self.ANCHOR if doubled <= self.DOUBLED else 0.3 if self._unsure(masks, sound) > self.UNSURE else 1.0
+
+    def _unsure(self, masks: torch.Tensor, sound: torch.Tensor) -> float:
+        "How much of the energy the network gives to others than the likeliest."
+        energy = sound ** (2 / self.POWER)
+        return float((energy * (1 - masks.amax(0) / masks.sum(0).clamp_min(1e-9))).sum() / energy.sum())
 
     def _add_extra(self, masks: torch.Tensor, sound: torch.Tensor, gates: list, start: list, known: list) -> None:
         "Give each extra instrument the part of the residual that its notes explain."
