@@ -138,9 +138,7 @@ class HarmonicLayer(nn.Module):
         self.summary_lstm = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width), both ways
-        y = self.mix_norm(x)
-        mixed = self.mix_input(y)                                             # (batch, bands, steps, mix_width)
-        x = x + self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
+        x = x + self.mix(self._stacked(self.mix_norm(x)))
         y = self.time_norm(x)
         hidden = self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])   # (batch, bands, steps, 2 * hidden)
         x = x + self.time_output(hidden)
@@ -148,6 +146,18 @@ class HarmonicLayer(nn.Module):
         pooled = self.summary_input(y).relu()                                   # (batch, bands, steps, summary)
         summary = self.summary_lstm(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
         return x + self.summary_output(summary)[:, None]
+
+    def _stacked(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width) -> (..., all that is mixed)
+        "Every band beside those at its harmonics."
+        mixed = self.mix_input(y)                                             # (batch, bands, steps, mix_width)
+        if torch.is_grad_enabled(): return torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1)
+        width, count = mixed.shape[-1], len(self.shifts)                        # the same in half the memory
+        out = y.new_zeros(*y.shape[:-1], y.shape[-1] + count * width)
+        out[..., :y.shape[-1]] = y
+        for shift, part in zip(self.shifts, out[..., y.shape[-1]:].split(width, -1)):
+            if shift > 0: part[:, :-shift] = mixed[:, shift:]
+            else: part[:, -shift:] = mixed[:, :shift]
+        return out
 
 # %% ../nbs/07_harmonics.ipynb #ec52b023
 @network

@@ -240,6 +240,7 @@ def _output_blocks(
         for start in range(0, block.shape[-1], BLOCK):
             yield np.tensordot(rows, block[..., start:start + BLOCK], 1)
         bar.update(block.shape[-1] / reader.sample_rate)
+        del block  # it is large, and the next window comes before the next block
 
 def separate_file(
     separator: "Separator",

@@ -133,6 +133,7 @@ def separate_blocks(
         old = masks[..., -2 * reach - 1:].clone(), spec[..., -2 * reach - 1:].clone()
         del masks, spec  # they are large
         yield stems
+        del stems  # these, too
         if ended: return
         mixture, first = mixture[:, count:], first + step
 
@@ -184,10 +185,12 @@ def separate_stream(
         for start in range(0, instruments.shape[1], piece):
             ready = back(instruments[:, start:start + piece])
             if ready.shape[1]: yield _stems_with_residual(ready, waiting, stems.shape[1])
+        nothing, channels = instruments[:, :0].copy(), stems.shape[1]
+        del stems, instruments, ready  # before the next window
     if back is None: return
     back.length = frames
-    rest = back(instruments[:, :0], last=True)
-    if rest.shape[1]: yield _stems_with_residual(rest, waiting, stems.shape[1])
+    rest = back(nothing, last=True)
+    if rest.shape[1]: yield _stems_with_residual(rest, waiting, channels)
 
 def _stems_with_residual(instruments: np.ndarray, waiting: list[np.ndarray], channels: int) -> np.ndarray:
     "(instruments * channels, n) -> (stems, channels, n): the residual is what they leave of the next `n` samples."
