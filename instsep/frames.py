@@ -209,7 +209,7 @@ def with_repetitions(
         if counts[i]: last = i
     return counts
 
-
+# %% ../nbs/08_frames.ipynb #8c140888
 def with_even_repetitions(
     row: np.ndarray,     # int (n,), which row each peak is in, in order
     begin: np.ndarray,   # (n,), frames, in order within a row

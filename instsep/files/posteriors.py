@@ -25,7 +25,7 @@ __all__ = ['posterior_features', 'Evidence', 'PosteriorTranscriber', 'check_fit'
 def posterior_features(
     onset: np.ndarray,  # (instruments, pitches, frames)
     frame: np.ndarray,  # the same shape
-    before: np.ndarray | None = None,  # (instruments, pitches): `frame` one frame earlier; None: as the first
+    before: np.ndarray | None = None,  # (instruments, pitches): that of a frame earlier; None: as the first
 ) -> np.ndarray:        # float32 (frames, 3*instruments*pitches)
     "Onset and frame posteriors, and by how much the latter have fallen since the frame before: where notes may end."
     earlier = np.concatenate([(frame[..., 0] if before is None else before)[..., None], frame[..., :-1]], -1)

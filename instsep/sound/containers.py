@@ -72,6 +72,7 @@ _TRANSPORT = 188  # bytes of a packet of MPEG's transport streams
 HEADS = {"mpeg": rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", "adts": rb"\xff[\xf0\xf1\xf8\xf9]", "ac3": rb"\x0b\x77",
          "ts": rb"\x47(?=.{187}\x47.{187}\x47.{187}\x47)"}
 
+# %% ../../nbs/reference/sound/containers.ipynb #4f7a0012
 def frame(
     head: bytes, # eight or more
 ) -> tuple[str, int] | None: # its kind: "mpeg" (MP3, MP2), "adts" (AAC), "ac3", "ts"; bytes from its first to its last
@@ -95,10 +96,11 @@ def frame(
     if layer == 1: return "mpeg", (12000*kbps//hertz + filled)*4
     return "mpeg", (144000 if version == 3 or layer == 2 else 72000)*kbps//hertz + filled
 
+# %% ../../nbs/reference/sound/containers.ipynb #4f7a0022
 def frame_kind(
     view: View,
     place: int, # where a frame may begin
-) -> str | None: # as `frame` has it; None: there are no four frames
+) -> str | None: # as frame has it; None: there are no four frames
     "Of what kind the frames are that begin here, one behind the other; fewer than four if the file ends with the last."
     kinds = []
     while len(kinds) < 4 and (found := frame(view.at(place, 8))) and found[0] == (kinds or found)[0]:
@@ -107,6 +109,7 @@ def frame_kind(
         if place == view.size and len(kinds) > 1: return found[0]
     return kinds[0] if len(kinds) == 4 else None
 
+# %% ../../nbs/reference/sound/containers.ipynb #4f7a0032
 def frames_of_others(
     view: View,
     start: int, # first byte that is looked at
@@ -147,18 +150,6 @@ WINDOWS_MEDIA = BEGINNINGS[-1][0]
 # and what has no container
 NO_LENGTH = (b"fLaC", b"OggS\x00\x02", b"ftyp", b"wvpk", b"TTA1", b"MAC ", b"Creative Voice File\x1a",
              MATROSKA, WINDOWS_MEDIA)
-
-def find_parts(
-    path: str | Path, # of a file that is not empty
-) -> list[tuple[int, int]]: # first byte of each recording, and the one after its last
-    "Where the recordings are that a file holds; one, unless files were joined."
-    return list(_look_through(path)[0])
-
-def find_other_kind(
-    path: str | Path, # of a file that is not empty
-) -> int | None:      # its first byte; None: there is none, or the header of the first says how long it is
-    "Where, behind a recording of a kind whose header says no length in bytes, one of another kind begins."
-    return _look_through(path)[1]
 
 def _look_through(path: str | Path) -> tuple[tuple[tuple[int, int], ...], int | None]:
     status = Path(path).stat()
@@ -258,6 +249,20 @@ def _after_beginning(view: View, place: int, literal: bytes) -> int:
     return place
 
 def _page_length(page: bytes) -> int: return 27 + page[26] + sum(page[27:27 + page[26]]) if len(page) > 26 else 27
+
+# %% ../../nbs/reference/sound/containers.ipynb #b2985259
+def find_parts(
+    path: str | Path, # of a file that is not empty
+) -> list[tuple[int, int]]: # first byte of each recording, and the one after its last
+    "Where the recordings are that a file holds; one, unless files were joined."
+    return list(_look_through(path)[0])
+
+# %% ../../nbs/reference/sound/containers.ipynb #b298525b
+def find_other_kind(
+    path: str | Path, # of a file that is not empty
+) -> int | None:      # its first byte; None: there is none, or the header of the first says how long it is
+    "Where, behind a recording of a kind whose header says no length in bytes, one of another kind begins."
+    return _look_through(path)[1]
 
 # %% ../../nbs/reference/sound/containers.ipynb #b298525a
 def begins_other(
