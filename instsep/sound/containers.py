@@ -12,6 +12,7 @@ __all__ = ['HEADS', 'W64', 'INITIAL', 'BEGINNINGS', 'MATROSKA', 'ID3', 'WINDOWS_
 import io
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -69,6 +70,7 @@ _MPEG_KBPS = {  # by version 1 or not, and layer
     **dict.fromkeys([(False, 2), (False, 3)], (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160))}
 _AC3_KBPS = 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640
 _TRANSPORT = 188  # bytes of a packet of MPEG's transport streams
+_ENOUGH = {"ts": 12}  # frames one behind the other that are no chance; of all other kinds four
 HEADS = {"mpeg": rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", "adts": rb"\xff[\xf0\xf1\xf8\xf9]", "ac3": rb"\x0b\x77",
          "ts": rb"\x47(?=.{187}\x47.{187}\x47.{187}\x47)"}
 
@@ -78,7 +80,7 @@ def frame(
 ) -> tuple[str, int] | None: # its kind: "mpeg" (MP3, MP2), "adts" (AAC), "ac3", "ts"; bytes from its first to its last
     "What kind of frame begins so, and how long it is; None: none."
     if len(head) < 8: return None
-    if head[0] == 0x47: return "ts", _TRANSPORT
+    if head[0] == 0x47: return ("ts", _TRANSPORT) if head[1] < 0x80 and head[3] & 0x30 else None
     if head[:2] == b"\x0b\x77":
         rate, code = head[4] >> 6, head[4] & 63
         if head[5] >> 3 > 10: return "ac3", 2*((head[2] & 7) << 8 | head[3]) + 2  # Enhanced AC-3
@@ -100,28 +102,35 @@ def frame(
 def frame_kind(
     view: View,
     place: int, # where a frame may begin
-) -> str | None: # as frame has it; None: there are no four frames
-    "Of what kind the frames are that begin here, one behind the other; fewer than four if the file ends with the last."
-    kinds = []
-    while len(kinds) < 4 and (found := frame(view.at(place, 8))) and found[0] == (kinds or found)[0]:
-        kinds.append(found[0])
-        place += found[1]
-        if place == view.size and len(kinds) > 1: return found[0]
-    return kinds[0] if len(kinds) == 4 else None
+) -> str | None: # as frame has it; None: too few of one kind
+    "Of what kind the frames are that begin here, one behind the other; fewer, at least two, if the file ends with them."
+    first = kind = frame(view.at(place, 8))
+    head, enough = view.at(place, 2), _ENOUGH.get(first[0], 4) if first else 0
+    different: set[bytes] = set()
+    for count in range(1, 1000):
+        if not kind or kind[0] != first[0] or kind[0] != "ts" and view.at(place, 2) != head: return None
+        different.add(view.at(place, kind[1]))
+        place += kind[1]
+        if len(different) >= (min(count, enough) if place == view.size else enough) > 1: return first[0]
+        kind = frame(view.at(place, 8))
+    return None
 
 # %% ../../nbs/reference/sound/containers.ipynb #4f7a0032
 def frames_of_others(
     view: View,
     start: int, # first byte that is looked at
     own: str | None, # kind of the file's own frames; None: it has a container
+    besides: Sequence[bytes] = (), # first two bytes that begin none: a FLAC's own frames look like AAC's
 ):
     "Places from which frames of another kind follow each other."
     heads = re.compile(b"|".join(head for kind, head in HEADS.items() if kind != own), re.DOTALL)
     while data := view.at(start, 1 << 20):
         for match in heads.finditer(data):
-            found = frame(data[match.start():match.start() + 8] if len(data) - match.start() > 7
-                          else view.at(start + match.start(), 8))
-            if found and found[0] != own and frame_kind(view, start + match.start()): yield start + match.start()
+            place = start + match.start()
+            head = data[match.start():match.start() + 8]
+            if len(head) < 8: head = view.at(place, 8)
+            found = None if head[:2] in besides else frame(head)
+            if found and found[0] != own and frame_kind(view, place): yield place
         start += len(data) if len(data) < 1 << 20 else len(data) - 4*_TRANSPORT
 
 # %% ../../nbs/reference/sound/containers.ipynb #b2985258
@@ -157,7 +166,7 @@ def _look_through(path: str | Path) -> tuple[tuple[tuple[int, int], ...], int | 
 
 @lru_cache(maxsize=16)
 def _beginnings(path: str, size: int, changed: int) -> tuple[tuple[tuple[int, int], ...], int | None]:
-    "What `find_parts` and `find_other_kind` say, from one pass over the file."
+    "What `find_parts` and `find_other_kind` say; kept, since a file is read once or twice for it."
     with View(path) as view:
         head = _after_id3(view.at(0, 10))
         own = next((literal for literal, _, pattern in BEGINNINGS if pattern.match(view.at(head, 100))), None)
@@ -186,11 +195,12 @@ def _sought(own: bytes | None) -> dict: # literal: how many bytes before it, and
 
 def _other_behind(view: View, own: bytes | None, stream: str, start: int) -> int | None:
     "Where, behind a single recording, one begins that only its frames or the end of the first betray."
-    if own in (b"ftyp", MATROSKA):
-        end = (_end_of_boxes if own == b"ftyp" else _end_of_elements)(view)
+    if own in _ENDS:
+        end = _ENDS[own](view)
         return end if end < view.size and begins_other(view, end) else None
     if own == WINDOWS_MEDIA or own is not None and own not in NO_LENGTH: return None
-    return next(frames_of_others(view, start, None if own else stream), None)
+    besides = (b"\xff\xf8", b"\xff\xf9") if own == b"fLaC" else ()
+    return next(frames_of_others(view, start, None if own else stream, besides), None)
 
 def _end_of_boxes(view: View) -> int:
     "Where the boxes of an MP4 end."
@@ -213,6 +223,14 @@ def _end_of_elements(view: View) -> int:
         if size == (1 << 7*count) - 1: return view.size
         place += 4 + count + size
     return place
+
+def _end_of_blocks(view: View) -> int:
+    "Where the blocks of a VOC end, which are samples as they are, in which anything can look like frames."
+    place = int.from_bytes(view.at(20, 2), "little")
+    while (kind := view.at(place, 4)) and kind[0]: place += 4 + int.from_bytes(kind[1:], "little")
+    return place + 1
+
+_ENDS = {b"ftyp": _end_of_boxes, b"Creative Voice File\x1a": _end_of_blocks, MATROSKA: _end_of_elements}
 
 def _places(view: View, names: list[bytes], start: int): # place and name of each, in order
     "Where some bytes are, from `start` on; read in blocks, since a file can be larger than memory."
