@@ -281,7 +281,7 @@ def transcribed(transcriber, item, dynamics, adjust, repetitions, networks=False
         transcriber.dynamics = dynamics
         rate = transcriber.network.frame_rate
         if adjust:  # each instrument by itself
-            level, own = onset_levels(
+            level, own, _ = onset_levels(
                 meter.partials(notes[:, 2], notes[:, 0] * rate), notes[:, 2], notes[:, 0], meter.resolution
             )
             for k in np.unique(who):

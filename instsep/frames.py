@@ -160,7 +160,7 @@ class PeakPickingConfig:
     shortest: float = 0.03  # s
     repeat: float = 0.15  # and from here where the same pitch began just before; as `onset`: no such exception
     repeat_within: float = 0.15  # s, how long before
-    even: float = 0.05    # and from here in a gap of an even row of repetitions; as `repeat`: no exception
+    even: float = 0.05    # and from here in a gap of an even row of repetitions; as `onset`: no such exception
     # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself
     sharing_exponent: float = 2.0
 
@@ -329,7 +329,8 @@ class NotePicker:
         counts = found[:, 2] >= min(self.config.onset, self.config.repeat)
         counts[counts] = with_repetitions(found[counts, 0], found[counts, 1], found[counts, 2] >= self.config.onset,
                                           within=self.config.repeat_within * self.frame_rate)
-        found = found[with_even_repetitions(*found[:, :3].T, counts)]
+        kept = counts | (found[:, 2] >= self.config.even)
+        found = found[kept][with_even_repetitions(*found[kept, :3].T, counts[kept])]
         row, (begin, height, loudness) = found[:, 0].astype(int), found[:, 1:].T
         end = find_offsets(row, begin, self.held, self.config.shortest * self.frame_rate)
         velocity = np.clip(np.rint(127 * loudness), 1, 127)
@@ -496,7 +497,7 @@ class FrameTranscriber:
         partials = meter.partials(pitch, onset * rate)
         if views is not None and self.levels is not None:
             level = played_levels(self.levels, views, partials, notes, who, meter.resolution)
-        else: level, _ = onset_levels(partials, pitch, onset, meter.resolution)
+        else: level, *_ = onset_levels(partials, pitch, onset, meter.resolution)
         velocity = velocities(level, who, config=self.dynamics)
         if views is not None and self.offsets is not None:
             offset = likeliest_offsets(self.offsets, views, notes, who)

@@ -13,8 +13,7 @@ import numpy as np
 from .frame_store import FrameStore
 
 # %% auto #0
-__all__ = ['PARTIALS', 'partial_bins', 'PartialMeter', 'shared_levels', 'onset_levels', 'DynamicsConfig', 'velocities',
-           'release_offsets']
+__all__ = ['PARTIALS', 'partial_bins', 'PartialMeter', 'onset_levels', 'DynamicsConfig', 'velocities', 'release_offsets']
 
 # %% ../../nbs/reference/inference/dynamics.ipynb #014b6c67
 PARTIALS = 12
@@ -163,7 +162,7 @@ def _shared(bins: np.ndarray, onset: np.ndarray, close: float) -> tuple[np.ndarr
 _AT_ONCE = 4096                                                                 # notes
 
 
-def shared_levels(
+def onset_levels(
     partials: np.ndarray,  # (n, 2, partials): power before and after each onset
     pitch: np.ndarray,     # (n,) MIDI
     onset: np.ndarray,     # (n,) s
@@ -186,22 +185,9 @@ def shared_levels(
     return level, own, share
 
 
-def onset_levels(
-    partials: np.ndarray,  # (n, 2, partials): power before and after each onset
-    pitch: np.ndarray,     # (n,) MIDI
-    onset: np.ndarray,     # (n,) s
-    resolution: float,     # Hz from bin to bin
-    *,
-    roll_off: float = 6.0, # dB by which partials fall in an octave
-    close: float = 0.06,   # s between notes that share what rises
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) dB, and the share of the power that is the note's own
-    "How much each note's partials rise, and how far that is to be trusted."
-    return shared_levels(partials, pitch, onset, resolution, roll_off=roll_off, close=close)[:2]
-
-
 def _levels(
     partials: np.ndarray, pitch: np.ndarray, onset: np.ndarray, resolution: float, roll_off: float, close: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `shared_levels`
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # as `onset_levels`
     "Levels of notes, and the shares that are their own, none of them beside others than these."
     bins, (before, after) = partial_bins(pitch, resolution), partials.transpose(1, 0, 2).astype(float)
     usable = _usable(bins)                                                      # (n, partials)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ..core import InstsepError
-from .dynamics import _BINS, PARTIALS, _nearest, _usable, partial_bins, shared_levels
-from .offsets import _DECIBEL, NoteViews, write_half
+from .dynamics import _BINS, PARTIALS, _nearest, _usable, onset_levels, partial_bins
+from .offsets import _DECIBEL, NoteViews, load_half, write_half
 
 # %% auto #0
 __all__ = ['without_trend', 'level_features', 'MeasuredNotes', 'LevelNetwork', 'played_levels']
@@ -60,7 +60,7 @@ class MeasuredNotes:
     ):
         self.views, self.notes, self.who, self.resolution, pitch = views, notes, who, resolution, notes[:, 2]
         # (n,), (n,), (n, partials)
-        self.level, self.own, self.share = shared_levels(partials, pitch, notes[:, 0], resolution)
+        self.level, self.own, self.share = onset_levels(partials, pitch, notes[:, 0], resolution)
         self.middle, self.straight = np.zeros(len(notes)), np.zeros(len(notes))
         for k in np.unique(who):
             of = who == k
@@ -171,16 +171,10 @@ class LevelNetwork(nn.Module):
         features: int,          # that there are
     ) -> LevelNetwork:
         "`InstsepError` for a file that holds no such network, or one for other features."
-        from safetensors.torch import load_file
-        try:
-            weights = {name: value.float() for name, value in load_file(path).items()}
+        def build(weights):
             hidden, given = weights["input.weight"].shape
-            network = LevelNetwork(given, hidden, len(weights["summary.bias"]), len(weights["beside.bias"]))
-            network.load_state_dict(weights)
-        except Exception as error:
-            raise InstsepError(f"{path}: holds no network for levels ({str(error)[:80]})") from error
-        if given != features: raise InstsepError(f"{path}: is for {given} features of a note, there are {features}")
-        return network.eval()
+            return LevelNetwork(given, hidden, len(weights["summary.bias"]), len(weights["beside.bias"])), given
+        return load_half(path, features, "levels", build)
 
 # %% ../../nbs/reference/inference/levels.ipynb #7e1c0072
 @torch.inference_mode()

@@ -5,6 +5,7 @@
 # %% ../../nbs/reference/inference/offsets.ipynb #371e90d6
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from .frame_store import FrameStore
 from .dynamics import _BINS, _usable, partial_bins
 
 # %% auto #0
-__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'write_half', 'OffsetNetwork', 'stack_views', 'near_enough',
-           'likeliest_offsets']
+__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'write_half', 'load_half', 'OffsetNetwork', 'stack_views',
+           'near_enough', 'likeliest_offsets']
 
 # %% ../../nbs/reference/inference/offsets.ipynb #d0352bd9
 _LOGIT = ((np.arange(256) - 128) / 16).astype(np.float32)                       # of a byte
@@ -135,6 +136,24 @@ def write_half(network: nn.Module, path: str | Path) -> None:
         save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, str(temporary))
 
 
+def load_half(
+    path: str | Path,
+    features: int,             # of a note that there are
+    what: str,                 # the network is for
+    build: Callable[[dict], tuple[nn.Module, int]],  # a network for such weights, and for how many features it is
+) -> nn.Module:
+    "A network with weights that `write_half` wrote. `InstsepError` for a file that holds none, or other features."
+    from safetensors.torch import load_file
+    try:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        network, given = build(weights)
+        network.load_state_dict(weights)
+    except Exception as error:
+        raise InstsepError(f"{path}: holds no network for {what} ({str(error)[:80]})") from error
+    if given != features: raise InstsepError(f"{path}: is for {given} features of a note, there are {features}")
+    return network.eval()
+
+
 class OffsetNetwork(nn.Module):
     "Log-probabilities of a note's end at each frame of its window, and later: dilated convolutions, two frames a step."
     def __init__(self, features: int, hidden: int = 40, layers: int = 6, dropout: float = 0.0):
@@ -172,16 +191,10 @@ class OffsetNetwork(nn.Module):
         features: int,          # that there are
     ) -> OffsetNetwork:
         "`InstsepError` for a file that holds no such network, or one for other features."
-        from safetensors.torch import load_file
-        try:
-            weights = {name: value.float() for name, value in load_file(path).items()}
+        def build(weights):
             hidden, given = weights["input.weight"].shape[0], weights["input.weight"].shape[1] // 2
-            network = OffsetNetwork(given, hidden, sum(name.startswith("layers.") for name in weights) // 2)
-            network.load_state_dict(weights)
-        except Exception as error:
-            raise InstsepError(f"{path}: holds no network for offsets ({str(error)[:80]})") from error
-        if given != features: raise InstsepError(f"{path}: is for {given} features of a note, there are {features}")
-        return network.eval()
+            return OffsetNetwork(given, hidden, sum(name.startswith("layers.") for name in weights) // 2), given
+        return load_half(path, features, "offsets", build)
 
 
 def stack_views(
