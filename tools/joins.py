@@ -4,9 +4,9 @@
     python tools/joins.py
 
 ffmpeg writes two tones into each container that it can write; each file of the first is followed by each of the second
-(`cat a.flac b.mp3 > both`), and read. Right is all of the sound, ending in the second tone, or an error. Then files that
-are right, and may look joined, must be read: MP3 in an MP4, AC-3 in a Matroska; silence, noise and a square wave, minutes
-long, in each container. Exit code 1 if there is a fault. Takes some minutes.
+(`cat a.flac b.mp3 > both`), and read. Right is all of the sound, ending in the second tone, or an error. Then files
+that are right, and may look joined, must be read: MP3 in an MP4, AC-3 in a Matroska; silence, noise and a square wave,
+minutes long, in each container. Exit code 1 if there is a fault. Takes some minutes.
 """
 import subprocess
 import sys
@@ -61,7 +61,8 @@ def main() -> int:
     faults = refused = 0
     time, random = np.arange(180 * RATE) / RATE, np.random.default_rng(0)
     sounds = dict(a=0.3 * np.sin(2 * np.pi * A * time[:2 * RATE]), b=0.3 * np.sin(2 * np.pi * B * time[:3 * RATE // 2]),
-                  silence=0 * time, noise=random.uniform(-0.5, 0.5, len(time)), square=np.sign(np.arange(len(time)) % 47 - 23) / 3)
+                  silence=0 * time, noise=random.uniform(-0.5, 0.5, len(time)),
+                  square=np.sign(np.arange(len(time)) % 47 - 23) / 3)
     with tempfile.TemporaryDirectory() as folder_:
         folder = Path(folder_)
         for name, sound in sounds.items(): soundfile.write(folder / f"{name}.source.wav", sound, RATE)
@@ -78,13 +79,15 @@ def main() -> int:
                 faults += bool(fault)
         right = [(name, "a", options) for name, options in RIGHT.items()]
         right += [(f"{name}.{kind}", name, CONTAINERS[kind]) for name in sounds if len(name) > 1 for kind in made]
-        right = [name for name, source, options in right if write(folder / f"{source}.source.wav", folder / name, options)]
+        right = [name for name, source, options in right
+                 if write(folder / f"{source}.source.wav", folder / name, options)]
         for name in right:
             try: read(folder / name)
             except InstsepError as error:
                 faults += 1
                 print(f"{name}, which is right: {error}")
-    print(f"{len(made)} containers, {len(made) ** 2} pairs: {refused} refused, {faults} faults; {len(right)} right ones")
+    print(f"{len(made)} containers, {len(made) ** 2} pairs: {refused} refused, {faults} faults; "
+          f"{len(right)} right ones")
     return bool(faults)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import InstsepError
 from .dynamics import _BINS, PARTIALS, _nearest, _usable, onset_levels, partial_bins
 from .offsets import _DECIBEL, NoteViews, load_half, write_half
 

@@ -103,7 +103,7 @@ def frame_kind(
     view: View,
     place: int, # where a frame may begin
 ) -> str | None: # as frame has it; None: too few of one kind
-    "Of what kind the frames are that begin here, one behind the other; fewer, at least two, if the file ends with them."
+    "Of what kind the frames are that begin here, one behind the other; fewer, at least two, if the file ends there."
     first = kind = frame(view.at(place, 8))
     head, enough = view.at(place, 2), _ENOUGH.get(first[0], 4) if first else 0
     different: set[bytes] = set()
