@@ -7,7 +7,8 @@ Sets: the recordings (R01 to R06 assembled from single notes, R08 and R09 of rea
 a soundfont that training heard and one that it did not, and through recorded notes that it did not hear, played so
 that no two notes of a pitch are alike (`lively`). What the separator outputs for each item is kept in --cache, a
 folder for each state of its weights, so that refining in another way costs little: `--set NAME=VALUE` changes a
-constant of `Refiner`, --label names the row. Results go to benchmarks/results/refinement.json and .md; rows of other
+constant of `Refiner`, --label names the row. --taught adds rows whose templates begin as those of the true stems: what
+is lost by learning them from the network's. Results go to benchmarks/results/refinement.json and .md; rows of other
 labels and sets in it stay. A run that was stopped goes on where it was: items whose row there was made with these
 weights and this code are left out.
 """
@@ -41,7 +42,7 @@ HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar",
             # folders of recorded notes that no training heard
             "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}
 SETS = "recordings", "lively held-out notes", "held-out soundfont", "seen soundfont"  # in this order in the tables
-ROWS = "separator", "refined", "notes given", "oracle"
+ROWS = "separator", "refined", "templates of the true stems", "notes given", "both given", "oracle"
 
 
 def _walk(rng, count):
@@ -203,6 +204,19 @@ def refined(separator, spec, seen, refiner=None):
     return torch.cat(parts, -1)[0]
 
 
+@torch.inference_mode()
+def taught(separator, spec, seen, stems, refiner):
+    "A refiner that has been through the recording once with its true stems."
+    known, silence = [name for name in separator.stems if name in NAMES], np.zeros_like(next(iter(stems.values())))
+    parts = [stems.get(name, silence) for name in known]
+    parts.append(sum((stem for name, stem in stems.items() if name not in known), silence))
+    true = separator.spectrogram(torch.from_numpy(np.stack(parts))[None]).abs()[0]           # (stems, bins, frames)
+    true = true / true.sum(0).clamp_min(1e-9)
+    refined(separator, spec, [(first, true[None, ..., first:first + masks.shape[-1]], logits)
+                              for first, masks, logits in seen], refiner)
+    return refiner
+
+
 def si_sdr(estimate, reference):
     scaled = (estimate @ reference) / (reference @ reference) * reference
     return 10 * float(np.log10((scaled @ scaled + 1e-12) / (np.square(estimate - scaled).sum() + 1e-12)))
@@ -229,6 +243,7 @@ def main():
     parser.add_argument("--model", default="trio-informed", help="name or folder")
     parser.add_argument("--only", default=None, help="sets, separated by commas")
     parser.add_argument("--given", action="store_true", help="also with the true notes given")
+    parser.add_argument("--taught", action="store_true", help="also with the templates of the true stems")
     parser.add_argument("--label", default="refined", help="of the row")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a constant of Refiner")
     args = parser.parse_args()
@@ -246,7 +261,8 @@ def main():
         for name, kind, stems, notes in items():
             about = json.loads(file.read_text()) if file.is_file() else dict(rows=[])  # what was tried stays, too
             whole = len(notes) == len([k for k, v in stems.items() if v.any()])        # are all notes known?
-            wanted = {args.label, *(["notes given"] if args.given and whole else [])}
+            wanted = {args.label, *(["notes given"] if args.given and whole else []),
+                      *(ROWS[2:5:2 if args.given and whole else 3] if args.taught else [])}
             made = {r["row"] for r in about["rows"] if (r["set"], r["item"], r.get("made")) == (label, name,
                                                                                                f"{weights} {code}")}
             if wanted <= made: continue
@@ -276,6 +292,10 @@ def main():
             masks = refined(learner, spec, seen, learner.refiner())
             cost = (time.process_time() - begun) / seconds
             rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config), cost)
+            if args.taught:
+                refiner = taught(learner, spec, seen, stems, learner.refiner())
+                rows += row(ROWS[2], score(learner.stems, refined(learner, spec, seen, refiner), spec, stems, mixture,
+                                           separator.config), cost)
             if args.given and whole:
                 given = separator._with(separator.config)
                 given.refine, given.score = True, {k: notes[k] for k in (*NAMES, *(k for k in notes if k not in NAMES))
@@ -287,6 +307,10 @@ def main():
                 masks = refined(given, spec, seen, refiner)
                 rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config),
                             (time.process_time() - begun) / seconds)
+                if args.taught:
+                    refiner = taught(given, spec, seen, stems, given.refiner())
+                    rows += row(ROWS[4], score(given.stems, refined(given, spec, seen, refiner), spec, stems, mixture,
+                                               separator.config), cost)
             new = {(r["set"], r["item"], r["stem"], r["row"]) for r in rows}
             about["rows"] = [r for r in about["rows"] if (r["set"], r["item"], r["stem"], r["row"]) not in new] + rows
             print(label, name, kind, {r["row"] + " " + r["stem"]: round(r["gain"], 1) for r in rows}, flush=True)
@@ -303,6 +327,21 @@ def code_id(args):
     "Of the code that refines, and of the constants that were set."
     code = "".join(inspect.getsource(part) for part in (together, Recorder, windows, refined))
     return hashlib.blake2b((code + str(sorted(args.set))).encode(), digest_size=4).hexdigest()
+
+
+def missing(rows):
+    "How much of the way from the refined stems to the oracle is the notes', the templates' and the model's."
+    table = []
+    for label in dict.fromkeys(map(group, rows)):
+        gains = {what: {(r["item"], r["stem"]): r["gain"] for r in rows if group(r) == label and r["row"] == what}
+                 for what in ROWS[1:]}
+        same = set.intersection(*map(set, gains.values()))                     # the notes of all are known
+        if not same: continue
+        refined, templates, notes, both, best = (np.mean([found[key] for key in same]) for found in gains.values())
+        table.append({"set": label, "n": len(same), "refined": refined, "to the oracle": best - refined,
+                      "true notes": notes - refined, "true templates": templates - refined,
+                      "both": both - refined, "what is left": best - both})
+    return table
 
 
 def group(row):
@@ -329,15 +368,22 @@ def write(about):
         for what in dict.fromkeys((*ROWS, *(r["row"] for r in rows))):
             chosen = [r for r in rows if r["kind"] == kind and r["row"] == what and r["set"] != "recordings"]
             if chosen: kinds.append({"kind": kind, "row": what, **line(chosen)})
-    text = ("# Refinement\n\n`python benchmarks/refinement.py --given`\n\nSI-SDR improvement over the mixture in dB, "
-            "over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
+    text = ("# Refinement\n\n`python benchmarks/refinement.py --given --taught`\n\nSI-SDR improvement over the mixture in "
+            "dB, over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
             "largest loss. Cost: CPU seconds per second of mono sound on one thread, of the separator and of the "
             "refinement each for itself (given the notes: of both); a busy processor makes it up to half as much "
             "again.\n\n" + format_table(table)
             + ("\n\nRendered mixtures by kind:\n\n" + format_table(kinds) if kinds else "") + "\n")
+    lost = missing(rows)
+    if lost:
+        text += ("\nWhere it stops: dB from the refined stems to the oracle, and what is gained by the true notes, by "
+                 "templates that begin as those of the true stems of the same recording, and by both. What is left even "
+                 "then is for the model, a spectrum for each pitch times how loud it is, and for the rule that joins it "
+                 "with the network's masks; which of the two has not been measured.\n\n"
+                 + format_table(lost) + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"
-    write_json(RESULTS / "refinement.json", dict(about, table=table, kinds=kinds))
+    write_json(RESULTS / "refinement.json", dict(about, table=table, kinds=kinds, missing=lost))
     write_text(RESULTS / "refinement.md", text)
 
 

@@ -138,7 +138,7 @@ class HarmonicLayer(nn.Module):
         self.summary_lstm = nn.LSTM(2 * summary, summary // 2, batch_first=True, bidirectional=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width), both ways
-        x = x + self.mix(self._stacked(self.mix_norm(x)))
+        x = x + self._mixed(self.mix_norm(x))
         y = self.time_norm(x)
         hidden = self.time_lstm(y.flatten(0, 1))[0].unflatten(0, y.shape[:2])   # (batch, bands, steps, 2 * hidden)
         x = x + self.time_output(hidden)
@@ -147,17 +147,14 @@ class HarmonicLayer(nn.Module):
         summary = self.summary_lstm(torch.cat([pooled.mean(1), pooled.amax(1)], -1))[0]  # (batch, steps, summary)
         return x + self.summary_output(summary)[:, None]
 
-    def _stacked(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width) -> (..., all that is mixed)
-        "Every band beside those at its harmonics."
-        mixed = self.mix_input(y)                                             # (batch, bands, steps, mix_width)
-        if torch.is_grad_enabled(): return torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1)
-        width, count = mixed.shape[-1], len(self.shifts)                        # the same in half the memory
-        out = y.new_zeros(*y.shape[:-1], y.shape[-1] + count * width)
-        out[..., :y.shape[-1]] = y
-        for shift, part in zip(self.shifts, out[..., y.shape[-1]:].split(width, -1)):
-            if shift > 0: part[:, :-shift] = mixed[:, shift:]
-            else: part[:, -shift:] = mixed[:, :shift]
-        return out
+    def _mixed(self, y: torch.Tensor) -> torch.Tensor:  # (batch, bands, steps, width), both ways
+        "Every band mixed with those at its harmonics."
+        mixed = self.mix_input(y)                                               # (batch, bands, steps, mix_width)
+        y = y.to(mixed.dtype)                                                   # 16 bits inside autocast
+        mix = lambda y, mixed: self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
+        if torch.is_grad_enabled(): return mix(y, mixed)
+        # a few steps at a time: what is laid side by side stays in the processor's cache
+        return torch.cat([mix(*some) for some in zip(y.split(32, 2), mixed.split(32, 2))], 2)
 
 # %% ../nbs/07_harmonics.ipynb #ec52b023
 @network
