@@ -67,7 +67,7 @@ class LastLayer(nn.Module):
         return merge_monophonic(logits, self.monophonic)[0][:, :2, :-1].sigmoid()
 
 
-def features(posteriors: torch.Tensor) -> torch.Tensor:  # (batch, 2, instruments, pitches, frames) -> (batch, frames, _)
+def features(posteriors: torch.Tensor) -> torch.Tensor:  # (batch, 2, ...) -> (batch, frames, features)
     "As `posterior_features`, with a gradient."
     frame = posteriors[:, 1]
     fall = (torch.cat([frame[..., :1], frame[..., :-1]], -1) - frame).clamp_min(0)

@@ -368,8 +368,9 @@ def write(about):
         for what in dict.fromkeys((*ROWS, *(r["row"] for r in rows))):
             chosen = [r for r in rows if r["kind"] == kind and r["row"] == what and r["set"] != "recordings"]
             if chosen: kinds.append({"kind": kind, "row": what, **line(chosen)})
-    text = ("# Refinement\n\n`python benchmarks/refinement.py --given --taught`\n\nSI-SDR improvement over the mixture in "
-            "dB, over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
+    text = ("# Refinement\n\n`python benchmarks/refinement.py --given --taught`\n\n"
+            "SI-SDR improvement over the mixture in dB, "
+            "over all stems that sound. Lost: stems that are more than 0.3 dB worse than the separator's; worst: the "
             "largest loss. Cost: CPU seconds per second of mono sound on one thread, of the separator and of the "
             "refinement each for itself (given the notes: of both); a busy processor makes it up to half as much "
             "again.\n\n" + format_table(table)
@@ -377,9 +378,9 @@ def write(about):
     lost = missing(rows)
     if lost:
         text += ("\nWhere it stops: dB from the refined stems to the oracle, and what is gained by the true notes, by "
-                 "templates that begin as those of the true stems of the same recording, and by both. What is left even "
-                 "then is for the model, a spectrum for each pitch times how loud it is, and for the rule that joins it "
-                 "with the network's masks; which of the two has not been measured.\n\n"
+                 "templates that begin as those of the true stems of the same recording, and by both. What is left "
+                 "then is the model's, a spectrum for each pitch times how loud it is: trusted alone (the last row of "
+                 "the last table) these templates leave as much.\n\n"
                  + format_table(lost) + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"
