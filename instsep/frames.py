@@ -267,10 +267,13 @@ class FrameBits:
     def __init__(self, rows: int): self.parts, self.shape = [], (rows, 0)
 
     def append(self, held: np.ndarray) -> None:  # bool (rows, frames), the next ones
+        "Take more frames."
         self.parts.append((np.packbits(held, axis=1), held.shape[1]))
         self.shape = self.shape[0], self.shape[1] + held.shape[1]
 
-    def clear(self) -> None: self.parts, self.shape = [], (self.shape[0], 0)
+    def clear(self) -> None:
+        "Forget all frames."
+        self.parts, self.shape = [], (self.shape[0], 0)
     def __len__(self): return len(self.parts)
 
     def __getitem__(self, row: int) -> np.ndarray:  # bool (frames,)

@@ -186,9 +186,11 @@ class HarmonicRNN(nn.Module):
     def project_bands(
         self, y: torch.Tensor,
     ) -> torch.Tensor:  # (batch, bands, steps, ...) -> (batch, bands, steps, width)
+        "What the first layer is given of each band."
         return self.input_projection(y)
 
     def masks_of(self, logits: torch.Tensor) -> torch.Tensor:  # (batch, stems, bins, frames), which add up to 1
+        "Shares of each cell, from logits."
         return logits.softmax(1)
 
     def forward(

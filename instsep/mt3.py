@@ -222,6 +222,7 @@ class Attention(nn.Module):
         self.o = _linear(width, config.d_model)
 
     def split(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, heads*d_kv)
+        "One part for each head."
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, time, d_kv)
 
     def keys_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -107,6 +107,7 @@ class NoteInformedRNN(HarmonicRNN):
     def project_bands(
         self, y: torch.Tensor, conditioning: torch.Tensor,
     ) -> torch.Tensor:  # conditioning: the spectrum, or its `note_logits`
+        "What the first layer is given of each band: the spectrum, and the notes whose partials lie there."
         posteriors = (self.note_logits(conditioning) if conditioning.is_complex() else conditioning).float().sigmoid()
         posteriors = nn.functional.pad(posteriors, (0, -posteriors.shape[-1] % self.frames_per_step)).unflatten(
             -1, (-1, self.frames_per_step))

@@ -2,11 +2,12 @@
 """Check the pages of the site, as nbdev hands them to Quarto: `tools/site.py [FOLDER] [--examples] [--self-test]`.
 
 FOLDER (`_proc`) is what nbdev's proc_nbs wrote. Quarto itself is not needed. What is looked for: titles, introductions
-that nbdev drops, exported cells that it tears apart, figures without alternative text, players and frames without a
-name, links and anchors to nowhere, chapters without a next step or with long cells, keys of `_quarto.yml` that Quarto
-does not know, pages that no sidebar lists, links as raw Markdown in signatures, and public names without an entry or
-without an example. Exit code 1 if anything is found. `--examples` lists only names without an example. The self-test
-makes a site with each fault once and sees that each is found.
+that nbdev drops, exported cells that it tears apart, printed text in pieces, figures without alternative text, players
+and frames without a name, links and anchors to nowhere, links in other links and as raw Markdown in signatures, options
+whose hyphens become a dash, chapters without a next step or with long cells, keys of `_quarto.yml` that Quarto does not
+know, pages that no sidebar lists, and public names without an entry, a word in it, or an example. Exit code 1 if
+anything is found. `--examples` lists only names without an example. The self-test makes a site with each fault once and
+sees that each is found.
 """
 import ast
 import json
@@ -399,8 +400,31 @@ def signatures(pages, site):
                         yield page.name, f"has a link as raw Markdown in a signature (plain name!): {line.strip()[:70]}"
 
 
+def wording(pages, site):
+    "What nbdev and Pandoc make of words: a link in a link, an option's two hyphens as a dash, an entry without a word."
+    for page in pages:
+        for markup in page.markups():
+            plain = without_blocks(markup)
+            for link in re.findall(r"\[\[[^]]*\]\([^)]*\)\]", plain):
+                yield page.name, f"has a link in a link (nbdev links what is in backticks): {link[:60]}"
+            for option in re.findall(r"(?<![\w|:-])--[a-z][\w-]*", re.sub(r"`[^`]+`|<[^>]+>", "", plain)):
+                yield page.name, f"has an option that becomes a dash (put it in backticks): {option}"
+            if "*Call self as a function.*" in plain:
+                name = re.search(r"^#+ (.*)", plain, re.M)
+                yield page.name, f"has an entry without a word (its docstring is missing): {name and name.group(1)}"
+
+
+def torn_outputs(pages, site):
+    "What a cell prints is one output; several have gaps between them on the page."
+    for page in site.notebooks(pages):
+        for cell in json.loads((site.source/page.name).read_text(encoding="utf-8"))["cells"]:
+            kinds = [(output.get("output_type"), output.get("name")) for output in cell.get("outputs", [])]
+            if any(one == other and one[0] == "stream" for one, other in zip(kinds, kinds[1:])):
+                yield page.name, f"has printed text in several pieces (make them one): cell {cell.get('id')}"
+
+
 CHECKS = [titles, introductions, torn_cells, entries, examples, course, stale, colab, alternative_text,
-          names_of_players, links, quarto_keys, signatures]
+          names_of_players, links, quarto_keys, signatures, wording, torn_outputs]
 
 
 class Site:
@@ -444,6 +468,9 @@ def self_test() -> None:
            "alternative_text": [cell("#| fig-alt: short\nplot()", picture)],
            "names_of_players": [cell("play()", {"text/html": "<audio></audio>"})],
            "links": [words("[x](02_b.ipynb#nothing)"), words("[x](no.html)"), words(f"[x]({home}/no.html)")],
+           "wording": [words("[[`f`](b.html)](b.html)"), words("give --this"),
+                       cell("show_doc(f)", {"text/markdown": "### f\n\n*Call self as a function.*"})],
+           "torn_outputs": [cell("f()") | {"outputs": 2 * [{"output_type": "stream", "name": "stdout", "text": "x"}]}],
            "signatures": [cell("show_doc(f)", {"text/markdown": code.format(f"[`g`]({home}/b.html)")})]}
     for fault in [None, *bad]:
         with tempfile.TemporaryDirectory() as place:

@@ -74,6 +74,7 @@ class PartialMeter:
         self.add(np.zeros(self.n_fft // 2 + self.hop - 1, np.float32))
 
     def add(self, block: np.ndarray) -> None:
+        "Take more samples."
         self.samples = np.concatenate([self.samples, block])
         count = (len(self.samples) - self.n_fft) // self.hop + 1
         if count < 1: return

@@ -61,10 +61,12 @@ class NoteViews:
         return 19 + len(_BESIDE) + self.instruments + 2 * _PARTIALS
 
     def add_posteriors(self, probability: np.ndarray) -> None:  # (heads, instruments, pitches, frames), shared out
+        "Take more posteriors."
         frames = probability.shape[-1]
         self.posteriors.add(posterior_bytes(probability[:2]).reshape(-1, frames).T)
 
     def add_spectrum(self, magnitude: np.ndarray) -> None:  # (frames, bins)
+        "Take more of the spectrum."
         self.spectrum.add(level_bytes(magnitude))
 
     def _view(

@@ -84,9 +84,11 @@ class MidiTrack:
     odd: dict[str, int] = field(default_factory=dict)  # what was skipped or mended -> how often
 
     def note(self, kind: str, count: int = 1) -> None:
+        "Count something odd."
         if count: self.odd[kind] = self.odd.get(kind, 0) + count
 
     def notes(self) -> np.ndarray:  # int64 (notes, 5)
+        "Start, end, pitch, velocity and group of each note."
         return np.frombuffer(self.rows, np.int64).reshape(-1, 5) if self.rows else np.zeros((0, 5), np.int64)
 
 # %% ../../nbs/reference/music/midi.ipynb #ed766855

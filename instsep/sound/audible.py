@@ -84,9 +84,12 @@ class MonoMix(_Seconds):
     @property
     def size(self) -> int: return max(64, 1 << round(np.log2(self.rate / 11)))  # samples in a frame, about 93 ms
 
-    def plain(self, second: np.ndarray) -> np.ndarray: return _mean(second)
+    def plain(self, second: np.ndarray) -> np.ndarray:
+        "What is given where nothing is wrong: the average."
+        return _mean(second)
 
     def is_needed(self, window: np.ndarray) -> bool:
+        "Do channels cancel each other in a good part of the sound?"
         power = float(np.square(window, dtype=np.float64).mean())
         if power == 0 or np.square(_mean(window), dtype=np.float64).mean() > (1 - SHARE) * power: return False
         energy, left = self._energies(window, self.size)
@@ -105,6 +108,7 @@ class MonoMix(_Seconds):
         return energy / len(window), np.square(np.abs(total / len(window)))
 
     def correction(self, window: np.ndarray, start: int, count: int) -> np.ndarray:
+        "What the average lacks of the loudest channel, where they cancel."
         loudness = np.square(window, dtype=np.float64).sum(1)
         if self.best is None or loudness.max() > 2 * loudness[self.best]: self.best = int(loudness.argmax())
         hop = self.size // 4
@@ -123,9 +127,12 @@ LOUD, TOO_LITTLE = 0.3, 1e-7  # energy of what is inaudible: as a share of the r
 
 class AudibleBand(_Seconds):
     "A stream without what no instrument plays, where that is loud."
-    def plain(self, second: np.ndarray) -> np.ndarray: return second
+    def plain(self, second: np.ndarray) -> np.ndarray:
+        "What is given where nothing is wrong: the sound as it is."
+        return second
 
     def is_needed(self, window: np.ndarray) -> bool:
+        "Is a good part of the power where nobody hears it?"
         total = float(np.square(window, dtype=np.float64).mean())
         if total < TOO_LITTLE: return False
         step, size = max(self.rate // 400, 1), 4096
@@ -138,6 +145,7 @@ class AudibleBand(_Seconds):
         return inaudible > max(LOUD * (total - inaudible), TOO_LITTLE)
 
     def correction(self, window: np.ndarray, start: int, count: int) -> np.ndarray:
+        "What to add, so that only the audible band is left."
         margin = AROUND * self.rate
         # at the ends of a recording
         before, after = max(margin - start, 0), max(margin - (window.shape[1] - start - count), 0)

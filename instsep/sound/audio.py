@@ -458,7 +458,9 @@ class AudioReader:
         "All frames that are left, block by block."
         while (block := self.read(count)).shape[1]: yield block
 
-    def close(self) -> None: self.stack.close()
+    def close(self) -> None:
+        "Let go of the file."
+        self.stack.close()
     def __enter__(self): return self
     def __exit__(self, *exception): self.close()
 

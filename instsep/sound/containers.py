@@ -306,6 +306,7 @@ class Layout:
     def counted(self) -> int: return 24 if self.name == 16 else 0  # Wave64 counts the head of a chunk, too
 
     def chunks(self, view: View, place: int): # name, place and size of one chunk after the other
+        "Walk from chunk to chunk, as far as there are any."
         head = self.name + struct.calcsize(self.size)
         while len(data := view.at(place, head)) == head:
             size = struct.unpack(self.size, data[self.name:])[0] - self.counted

@@ -200,6 +200,7 @@ def _log_uniform(rng, low, high): return float(np.exp(rng.uniform(np.log(low), n
 
 
 def draw_piano(rng) -> dict:
+    "A piano: how stiff its strings are, where the hammer strikes and how hard, how long notes ring."
     return dict(stiffness=_log_uniform(rng, 5e-5, 5e-4), cutoff=_log_uniform(rng, 350, 2200), slope=rng.uniform(1.2, 3),
                 hardness=rng.uniform(.5, 1.5),
                 strike=rng.uniform(.09, .16), t60=_log_uniform(rng, 5, 16), after=_log_uniform(rng, .08, .5),
@@ -208,6 +209,7 @@ def draw_piano(rng) -> dict:
 
 # %% ../../nbs/reference/sound/invent.ipynb #4ce50f0b
 def draw_guitar(rng) -> dict:
+    "A guitar: where it is plucked, how long its strings ring, how much of the nail is heard."
     return dict(stiffness=_log_uniform(rng, 5e-6, 1e-4), pluck=rng.uniform(.07, .32), rolloff=rng.uniform(.7, 1.9),
                 t60=_log_uniform(rng, 2, 9),
                 damping=_log_uniform(rng, 500, 3500), plane=rng.uniform(.2, .8), attack=_log_uniform(rng, .0005, .004),
@@ -217,6 +219,7 @@ def draw_guitar(rng) -> dict:
 
 # %% ../../nbs/reference/sound/invent.ipynb #520dd3a0
 def draw_clarinet(rng) -> dict:
+    "A clarinet: how weak its even partials are, how it starts and stops, how much air is in it."
     return dict(even=_log_uniform(rng, .01, .3), rolloff=rng.uniform(.7, 1.9), attack=_log_uniform(rng, .012, .16),
                 wander=rng.uniform(.01, .12),
                 swell=rng.normal(0, .3), tremolo=rng.uniform(0, .06), vibrato_rate=rng.uniform(3.5, 6.5),
@@ -225,6 +228,7 @@ def draw_clarinet(rng) -> dict:
 
 # %% ../../nbs/reference/sound/invent.ipynb #66a766ec
 def draw_violin(rng) -> dict:
+    "A violin: its body, its bow and its vibrato."
     return dict(body=dict(depth=rng.uniform(6, 9), resonances=(5, 10), widths=(0.025, 0.12)),
                 rolloff=rng.uniform(.8, 1.6),
                 hill=rng.uniform(0, 10), hill_at=rng.uniform(1800, 3500), air_mode=rng.uniform(230, 300),
@@ -238,6 +242,7 @@ def draw_violin(rng) -> dict:
 
 # %% ../../nbs/reference/sound/invent.ipynb #22d050f6
 def draw_flute(rng) -> dict:
+    "A flute: its slope, its breath, its tremolo and vibrato."
     return dict(body=dict(depth=rng.uniform(2, 5)), rolloff=rng.uniform(1.2, 3.2), attack=_log_uniform(rng, .02, .15),
                 wander=rng.uniform(.1, 1.0),
                 partial_wander=rng.uniform(.2, 2.0), fade=rng.triangular(-15, 0, 4),

@@ -102,6 +102,7 @@ class FramesModule(SeparatorModule):
         self.ema.save_pretrained(folder, card=card)
 
     def loss(self, model: FrameModel, batch: dict) -> torch.Tensor:
+        "`notes_loss` of a batch."
         return notes_loss(model(batch["mixture"]), batch["targets"])
 
     def validation_step(self, batch, index, dataloader_idx=0):
@@ -143,6 +144,7 @@ class JointModule(SeparatorModule):
         transcriber_of(self.ema).save_pretrained(Path(folder) / "notes", card=card)
 
     def loss(self, model: Separator, batch: dict) -> torch.Tensor:
+        "Loss of the stems plus that of the notes, weighed."
         stems, notes = self.losses(model, batch)
         return stems + self.notes * notes
 

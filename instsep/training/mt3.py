@@ -469,6 +469,7 @@ class MT3Module(L.LightningModule):
         if not trainable(self.network): raise InstsepError(f"freeze {train.freeze!r}: leaves nothing to train")
 
     def loss(self, batch: dict) -> torch.Tensor:
+        "Cross-entropy of the next token."
         return self.network(inputs=batch["inputs"], labels=batch["labels"]).loss
 
     def losses(self, batch: dict, share: torch.Tensor | float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -83,6 +83,7 @@ class SeparatorModule(L.LightningModule):
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
 
     def loss(self, model: Separator, batch: dict) -> torch.Tensor:
+        "`spectral_loss` of a batch, and of other resolutions where they are asked for."
         reference = model.spectrogram(batch["stems"])                          # (batch, stems, bins, frames)
         mixture = reference.sum(1, keepdim=True)                               # (batch, 1, bins, frames)
         c, estimate = self.train_config, model.masks(mixture) * mixture         # complex (batch, stems, bins, frames)
