@@ -247,7 +247,7 @@ def run(options) -> None:
     looked: list[dict] = []
     for group in reader.batches(options.batch):
         spent = time.process_time() - began - scored
-        done = spent / budget
+        done = step / options.steps if options.steps else spent / budget
         if step % 200 == 99 or done >= 1:
             before, raw = time.process_time(), {key: value.clone() for key, value in network.state_dict().items()}
             network.load_state_dict(average)
@@ -278,7 +278,8 @@ def run(options) -> None:
                 average[key].lerp_(value, 1 - min(0.998, step / (step + 10)))
     if options.keep:
         torch.save(average, options.keep)
-    command = f'python benchmarks/mt3_ablations.py run --row "{options.row}" --seed {options.seed} --seconds {budget:g}'
+    command = f'python benchmarks/mt3_ablations.py run --row "{options.row}" --seed {options.seed} ' + (
+        f"--steps {options.steps}" if options.steps else f"--seconds {budget:g}")
     weights = sum(each.numel() for each in network.parameters())
     write_json(
         log,
@@ -341,6 +342,7 @@ def main():
         one.add_argument("--row", default="as it is", choices=list(ROWS))
         one.add_argument("--seed", type=int, default=0)
         one.add_argument("--seconds", type=float, default=200.0)
+        one.add_argument("--steps", type=int, help="in place of --seconds: on a processor that has other work, too")
         one.add_argument("--batch", type=int, default=32)
         one.add_argument("--keep", help="a file for the weights")
         one.add_argument("-o", "--output", default=str(FOLDER))
