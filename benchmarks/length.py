@@ -98,7 +98,8 @@ def main():
             write_json(RESULTS / "length.json", log)
             write_text(RESULTS / "length.md", f"# Long recordings\n\n`{log['command']}`, one thread of "
                        f"{log['processor']}; reference recordings one after the other, stereo, 44.1 kHz. MB: resident "
-                       f"memory, at most. A busy processor makes CPU seconds up to half as much again.\n\n{format_table([row | shown(row) for row in rows])}\n")
+                       "memory, at most. A busy processor makes CPU seconds up to half as much again.\n\n"
+                       f"{format_table([row | shown(row) for row in rows])}\n")
 
 
 if __name__ == "__main__": main()
