@@ -301,6 +301,11 @@ def warm_up(forward, network: MT3, reader: Reader, size: int) -> None:
             return
 
 
+def over_seeds(values: list[float]) -> str:
+    "Their mean, with half of their range."
+    return f"{np.mean(values):.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
+
+
 def table(options) -> None:
     from instsep.metrics import format_table
 
@@ -310,8 +315,7 @@ def table(options) -> None:
         runs.setdefault(each["row"], []).append(each)
 
     def of(seeds, key):
-        values = [run["log"][-1][key] for run in seeds]
-        return f"{np.mean(values):.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
+        return over_seeds([run["log"][-1][key] for run in seeds])
 
     rows = [
         {
@@ -329,23 +333,31 @@ def table(options) -> None:
     write_text(RESULTS / "mt3_ablations.md", format_table(rows) + "\n")
 
 
-def main():
-    parser = arguments(__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    for name, command in dict(pool=make_pool, run=run, table=table).items():
-        one = subparsers.add_parser(name)
+def command_line(description: str, commands: dict, rows, row: str, mixtures: int, seconds: float):
+    "A parser, and that of each command, with what all of them take."
+    parser = arguments(description)
+    subparsers, each = parser.add_subparsers(dest="command", required=True), []
+    for name, command in commands.items():
+        each.append(one := subparsers.add_parser(name))
         one.set_defaults(run=command)
         one.add_argument("--pools", default="data/mt3")
         one.add_argument("--pieces", default="data/pieces.npz")
         one.add_argument("--bank", default="data/bank.safetensors")
-        one.add_argument("--mixtures", type=int, default=400)
-        one.add_argument("--row", default="as it is", choices=list(ROWS))
+        one.add_argument("--mixtures", type=int, default=mixtures)
+        one.add_argument("--row", default=row, choices=list(rows))
         one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--seconds", type=float, default=200.0)
+        one.add_argument("--seconds", type=float, default=seconds)
+        one.add_argument("-o", "--output", default=str(FOLDER))
+    return parser, each
+
+
+def main():
+    commands = dict(pool=make_pool, run=run, table=table)
+    parser, each = command_line(__doc__, commands, ROWS, "as it is", mixtures=400, seconds=200.0)
+    for one in each:
         one.add_argument("--steps", type=int, help="in place of --seconds: on a processor that has other work, too")
         one.add_argument("--batch", type=int, default=32)
         one.add_argument("--keep", help="a file for the weights")
-        one.add_argument("-o", "--output", default=str(FOLDER))
     torch.set_num_threads(1)
     options = parser.parse_args()
     options.run(options)

@@ -25,7 +25,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import mt3_posteriors as base
-from common import LOGS, RESULTS, arguments, write_json, write_text
+from mt3_ablations import FOLDER, command_line, over_seeds
+from common import RESULTS, write_json, write_text
 from instsep.core import bf16_autocast
 from instsep.frames import OUTPUT_HEADS, FrameTranscriber, merge_monophonic, note_targets, pick_notes
 from instsep.metrics import format_table
@@ -34,7 +35,6 @@ from instsep.music.pieces import PieceBank
 from instsep.sound.notebank import NoteBank
 from instsep.training.frames import notes_loss
 
-FOLDER = LOGS / "mt3_posteriors"
 ROWS = {
     "nothing": dict(layer=False, tokens=False, frames=0.0),
     "tokens alone": dict(layer=False, tokens=True, frames=0.0),
@@ -221,13 +221,10 @@ def table(options) -> None:
         each = json.loads(path.read_text())
         runs.setdefault(each["row"], []).append(each)
 
-    def shown(found: list[dict], key) -> str:
-        values = [key(each) for each in found]
-        return f"{np.mean(values):.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
-
     def line(name: str, seeds: int, steps: int, found: list[dict]) -> dict:
-        return {"trained": name, "seeds": seeds, "steps": steps, "loss": shown(found, lambda each: each["loss"])} | {
-            f"{label}, {kind}": shown(found, lambda each: each[way][measure])
+        scores = {"loss": over_seeds([each["loss"] for each in found])}
+        return {"trained": name, "seeds": seeds, "steps": steps} | scores | {
+            f"{label}, {kind}": over_seeds([each[way][measure] for each in found])
             for way, label in (("free", "decoded freely"), ("held", "held to the posteriors"), ("peaks", "peaks alone"))
             for measure, kind in (("instrument_onset_f1", "by instrument"), ("onset_offset_f1", "with offsets"))}
 
@@ -244,19 +241,8 @@ of validation pieces on a soundfont that no training heard.
 
 
 def main():
-    parser = arguments(__doc__)
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    for name, command in dict(pool=make_pool, run=run, table=table).items():
-        one = subparsers.add_parser(name)
-        one.set_defaults(run=command)
-        one.add_argument("--pools", default="data/mt3")
-        one.add_argument("--pieces", default="data/pieces.npz")
-        one.add_argument("--bank", default="data/bank.safetensors")
-        one.add_argument("--mixtures", type=int, default=300)
-        one.add_argument("--row", default="joint", choices=list(ROWS))
-        one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--seconds", type=float, default=240.0)
-        one.add_argument("-o", "--output", default=str(FOLDER))
+    commands = dict(pool=make_pool, run=run, table=table)
+    parser, _ = command_line(__doc__, commands, ROWS, "joint", mixtures=300, seconds=180.0)
     torch.set_num_threads(1)
     options = parser.parse_args()
     options.run(options)

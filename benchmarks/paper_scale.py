@@ -170,7 +170,7 @@ class Run:
     "One row with one seed: weights, optimizer, the step it is at, and what was seen on the way."
     def __init__(self, folder, row, seed):
         self.row, self.seed, self.network = row, seed, build(row, seed)
-        # the same network in half the time: normalised in one pass
+        # the same network, compiled: where it normalises, half the time
         self.trained = torch.compile(self.network, dynamic=False) if row.norm else self.network
         self.optimizer = torch.optim.Adam(self.network.parameters(), LEARNING_RATE)
         self.path = folder / f"{row.name.replace('+ ', '').replace(' ', '_')}_{seed}.pt"

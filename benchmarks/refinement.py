@@ -42,7 +42,8 @@ HELD_OUT = {"iowa_mis/clarinet": "clarinet", "iowa_mis/guitar_nylon": "guitar",
             # folders of recorded notes that no training heard
             "vcsl_upright/piano": "piano", "freepats_kw/piano": "piano"}
 SETS = "recordings", "lively held-out notes", "held-out soundfont", "seen soundfont"  # in this order in the tables
-ROWS = "separator", "refined", "templates of the true stems", "notes given", "both given", "oracle"
+TAUGHT, BOTH = "templates of the true stems", "both given"
+ROWS = "separator", "refined", TAUGHT, "notes given", BOTH, "oracle"
 
 
 def _walk(rng, count):
@@ -261,8 +262,8 @@ def main():
         for name, kind, stems, notes in items():
             about = json.loads(file.read_text()) if file.is_file() else dict(rows=[])  # what was tried stays, too
             whole = len(notes) == len([k for k, v in stems.items() if v.any()])        # are all notes known?
-            wanted = {args.label, *(["notes given"] if args.given and whole else []),
-                      *(ROWS[2:5:2 if args.given and whole else 3] if args.taught else [])}
+            wanted = {args.label} | ({TAUGHT} if args.taught else set())
+            if args.given and whole: wanted |= {"notes given"} | ({BOTH} if args.taught else set())
             made = {r["row"] for r in about["rows"] if (r["set"], r["item"], r.get("made")) == (label, name,
                                                                                                f"{weights} {code}")}
             if wanted <= made: continue
@@ -294,8 +295,8 @@ def main():
             rows += row(args.label, score(learner.stems, masks, spec, stems, mixture, separator.config), cost)
             if args.taught:
                 refiner = taught(learner, spec, seen, stems, learner.refiner())
-                rows += row(ROWS[2], score(learner.stems, refined(learner, spec, seen, refiner), spec, stems, mixture,
-                                           separator.config), cost)
+                rows += row(TAUGHT, score(learner.stems, refined(learner, spec, seen, refiner), spec, stems, mixture,
+                                          separator.config), cost)
             if args.given and whole:
                 given = separator._with(separator.config)
                 given.refine, given.score = True, {k: notes[k] for k in (*NAMES, *(k for k in notes if k not in NAMES))
@@ -305,12 +306,12 @@ def main():
                 begun, refiner = time.process_time(), given.refiner()
                 seen = windows(given, spec, refiner)
                 masks = refined(given, spec, seen, refiner)
-                rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config),
-                            (time.process_time() - begun) / seconds)
+                cost = (time.process_time() - begun) / seconds
+                rows += row("notes given", score(given.stems, masks, spec, stems, mixture, separator.config), cost)
                 if args.taught:
                     refiner = taught(given, spec, seen, stems, given.refiner())
-                    rows += row(ROWS[4], score(given.stems, refined(given, spec, seen, refiner), spec, stems, mixture,
-                                               separator.config), cost)
+                    rows += row(BOTH, score(given.stems, refined(given, spec, seen, refiner), spec, stems, mixture,
+                                            separator.config), cost)
             new = {(r["set"], r["item"], r["stem"], r["row"]) for r in rows}
             about["rows"] = [r for r in about["rows"] if (r["set"], r["item"], r["stem"], r["row"]) not in new] + rows
             print(label, name, kind, {r["row"] + " " + r["stem"]: round(r["gain"], 1) for r in rows}, flush=True)
@@ -330,12 +331,12 @@ def code_id(args):
 
 
 def missing(rows):
-    "How much of the way from the refined stems to the oracle is the notes', the templates' and the model's."
+    "How much of the way from the refined stems to the oracle true notes and true templates bring, and what is left."
     table = []
     for label in dict.fromkeys(map(group, rows)):
         gains = {what: {(r["item"], r["stem"]): r["gain"] for r in rows if group(r) == label and r["row"] == what}
                  for what in ROWS[1:]}
-        same = set.intersection(*map(set, gains.values()))                     # the notes of all are known
+        same = sorted(set.intersection(*map(set, gains.values())))             # the notes of all are known
         if not same: continue
         refined, templates, notes, both, best = (np.mean([found[key] for key in same]) for found in gains.values())
         table.append({"set": label, "n": len(same), "refined": refined, "to the oracle": best - refined,
@@ -379,8 +380,8 @@ def write(about):
     if lost:
         text += ("\nWhere it stops: dB from the refined stems to the oracle, and what is gained by the true notes, by "
                  "templates that begin as those of the true stems of the same recording, and by both. What is left "
-                 "then is the model's, a spectrum for each pitch times how loud it is: trusted alone (the last row of "
-                 "the last table) these templates leave as much.\n\n"
+                 "then, better notes and templates do not bring; about as much is left where the templates are trusted "
+                 "alone (the last row of the last table).\n\n"
                  + format_table(lost) + "\n")
     if about.get("tried"):
         text += "\n" + about["tried"]["about"] + "\n\n" + format_table(about["tried"]["rows"]) + "\n"

@@ -153,7 +153,7 @@ class HarmonicLayer(nn.Module):
         y = y.to(mixed.dtype)                                                   # 16 bits inside autocast
         mix = lambda y, mixed: self.mix(torch.cat([y, *(_shifted(mixed, shift) for shift in self.shifts)], -1))
         if torch.is_grad_enabled(): return mix(y, mixed)
-        # a few steps at a time: what is laid side by side stays in the processor's cache
+        # a few steps at a time: side by side, all of them are several times as large as y
         return torch.cat([mix(*some) for some in zip(y.split(32, 2), mixed.split(32, 2))], 2)
 
 # %% ../nbs/07_harmonics.ipynb #ec52b023
