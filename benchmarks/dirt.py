@@ -117,7 +117,7 @@ def change(values, base):
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--pieces", default=PIECES, help="a piece bank (instsep pieces)")
-    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--count", type=int, default=16)
     args = parser.parse_args()
     torch.set_num_threads(1)
     font = dict(test_soundfonts())["held-out soundfont"]

@@ -36,7 +36,7 @@ from instsep.training.performance import (PERFORMED_AUGMENTATION, RecordingDirt,
                                           humanize_phrases)
 
 RATE = 22050
-CHOICES = dict(hidden=64, dropout=0.25, learning_rate=2e-3, batch=64, minutes=4.0, seed=0)
+CHOICES = dict(hidden=64, dropout=0.25, learning_rate=2e-3, batch=64, minutes=6.0, seed=0)
 
 
 # ---- a mixture's notes, found and true
@@ -250,7 +250,7 @@ def main():
     parser.add_argument("--pieces", default=PIECES, help="a piece bank")
     parser.add_argument("--notes", help="folder with recorded notes of the held-out banks")
     parser.add_argument("--recordings", help="folder with recordings")
-    parser.add_argument("--count", type=int, default=700, help="mixtures to train on")
+    parser.add_argument("--count", type=int, default=1740, help="mixtures to train on")
     parser.add_argument("--items", type=int, default=24, help="mixtures of each set to score")
     parser.add_argument("--cache", default="data/offsets", help="folder for what training looks at")
     args = parser.parse_args()
