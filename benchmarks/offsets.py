@@ -149,10 +149,10 @@ def train_and_write(args, transcriber):
 # ---- scores
 
 def played(data, count):
-    "Mixtures and their notes."
+    "Mixtures, their notes, and on which bank each instrument was played."
     for i in range(count):
         score, stems = data.item(i)
-        yield stems.sum(0), score.parts
+        yield stems.sum(0), score.parts, score.instances
 
 
 def held_out_sets(args):
@@ -172,7 +172,7 @@ def held_out_sets(args):
     if args.recordings and Path(args.recordings).is_dir():
         for label, names in (("R01 to R04", ["R01", "R02", "R03", "R04"]), ("R05, piano alone", ["R05"]),
                              ("R07, a real guitar", ["R07"])):
-            yield label, (make() for _, make in recorded(args.recordings, names))
+            yield label, ((*make(), {}) for _, make in recorded(args.recordings, names))
     else:
         print("recordings: no --recordings, left out")
 
@@ -211,11 +211,28 @@ WAYS = ("where the posterior falls", "a piano's back to where the energy falls",
         "the true ones, where a note was found")
 
 
+def by_bank(instances, ways):
+    "Each held-out bank by itself: notes of its instrument, in the mixtures where it is played on it."
+    for name in TRIO:
+        own = lambda notes: [note for note in notes if note.program == PROGRAM[name]]
+        for bank in sorted({each[name] for each in instances if name in each}):
+            line = dict(bank=bank, instrument=name)
+            for way in (WAYS[0], WAYS[-2]):
+                items = [(own(true), own(found)) for each, (true, found) in zip(instances, ways[way])
+                         if each.get(name) == bank]
+                hits = sum(len(match_notes(true, found)) for true, found in items)
+                onsets = sum(len(match_notes(true, found, offset_ratio=None)) for true, found in items)
+                count, line["notes"] = sum(len(t) + len(f) for t, f in items), sum(len(t) for t, _ in items)
+                line |= {"onset F1": 2 * onsets / max(count, 1), f"onset+offset F1, {way}": 2 * hits / max(count, 1)}
+            yield line
+
+
 def table(args, transcriber):
-    rows, cost, heard = [], 0.0, 0.0
+    rows, banks, cost, heard = [], [], 0.0, 0.0
     for label, data in held_out_sets(args):
-        ways = {name: [] for name in WAYS}
-        for sound, parts in data:
+        ways, instances = {name: [] for name in WAYS}, []
+        for sound, parts, played_on in data:
+            instances.append(played_on)
             seconds = len(sound) / 44100
             wave = np.concatenate(list(mono_blocks(np.asarray(sound, np.float32)[None], 44100, RATE)[0]))
             notes, who, meter, views = transcribed(transcriber, wave)
@@ -230,6 +247,7 @@ def table(args, transcriber):
                 known[b, 1] = true[a].offset
             for way, some in zip(ways.values(), (notes, rule, looked, careful, shipped, known)):
                 way.append((true, written(some, who)))
+        if label == "held-out banks, as played": banks = list(by_bank(instances, ways))
         rows += [{"set": label, "offsets": way, "items": len(items), "notes": sum(len(t) for t, _ in items),
                   **scores(items)} for way, items in ways.items()]
         for row in rows[-len(ways):]:
@@ -239,8 +257,15 @@ def table(args, transcriber):
             "found (instrument right, too) whose end is off by more than is forgiven; struck again: the same key of "
             "the same instrument begins anew before the true end, which cannot be written. The network costs "
             f"{cost / heard:.4f} CPU s a second of sound.\n\n" + format_table(rows, digits=3) + "\n")
+    if banks: text += f"""
+## Each held-out bank by itself
+
+Only notes of its instrument are compared, in the mixtures where it is played on this bank.
+
+{format_table(banks, digits=3)}
+"""
     write_results(RESULTS / "offsets", text,
-                  dict(command=command, torch=torch.__version__, cpu_s_per_s=cost / heard, rows=rows))
+                  dict(command=command, torch=torch.__version__, cpu_s_per_s=cost / heard, rows=rows, banks=banks))
 
 
 def main():
