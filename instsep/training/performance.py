@@ -97,7 +97,7 @@ def finger_chord(
     first = next((k for k, pitch in enumerate(pitches) if (pitch - root) % 12 == 0), 0)
     return pitches[first:]
 
-
+# %% ../../nbs/reference/training/performance.ipynb #57a10004
 def strum_chords(
     begin: float,              # s
     end: float,                # s
