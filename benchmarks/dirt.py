@@ -34,7 +34,7 @@ def rms(wave): return np.sqrt(np.mean(wave ** 2)) + 1e-9
 
 
 def mp3(level):
-    "Coded with this compression level of libsndfile, 0 for the best, decoded again, and put where it was."
+    "Coded with this compression level of libsndfile, 0 for the best, and decoded again."
     def coded(wave, rng):
         file = io.BytesIO()
         soundfile.write(file, 0.5 * wave / np.abs(wave).max(), RATE, format="MP3", compression_level=level,
@@ -42,11 +42,8 @@ def mp3(level):
         size = len(file.getvalue())
         file.seek(0)
         back = soundfile.read(file, dtype="float32")[0] * 2 * np.abs(wave).max()
-        back = np.pad(back, (0, max(0, len(wave) - len(back))))
-        lag = min(range(0, 2400), key=lambda k: -np.dot(wave[4000:200000], back[4000 + k:200000 + k][:196000])) \
-            if len(back) > len(wave) + 2400 else 0
         coded.kbps = round(8 * size / (len(wave) / RATE) / 1000)
-        return back[lag:lag + len(wave)]
+        return back[:len(wave)]
     return coded
 
 

@@ -202,7 +202,7 @@ def scores(items):
         row[f"onset+offset F1, {name}"] = 2 * hits / count if played_notes else None
     error, forgiven, again = np.array(off).T
     early = error < -np.maximum(forgiven, 0.05)
-    return row | {"too early": float(early.mean()), "of these, struck again": float((early & (again > 0)).mean()),
+    return row | {"too early": float(early.mean()), "too early, struck again": float((early & (again > 0)).mean()),
                   "too late": float((error > np.maximum(forgiven, 0.05)).mean())}
 
 
@@ -220,10 +220,8 @@ def by_bank(instances, ways):
             for way in (WAYS[0], WAYS[-2]):
                 items = [(own(true), own(found)) for each, (true, found) in zip(instances, ways[way])
                          if each.get(name) == bank]
-                hits = sum(len(match_notes(true, found)) for true, found in items)
-                onsets = sum(len(match_notes(true, found, offset_ratio=None)) for true, found in items)
-                count, line["notes"] = sum(len(t) + len(f) for t, f in items), sum(len(t) for t, _ in items)
-                line |= {"onset F1": 2 * onsets / max(count, 1), f"onset+offset F1, {way}": 2 * hits / max(count, 1)}
+                row, line["notes"] = scores(items), sum(len(true) for true, _ in items)
+                line |= {"onset F1": row["onset F1"], f"onset+offset F1, {way}": row["onset+offset F1"]}
             yield line
 
 
@@ -254,8 +252,9 @@ def table(args, transcriber):
             print(row, flush=True)
     command = "OMP_NUM_THREADS=1 python benchmarks/offsets.py --notes NOTES --recordings RECORDINGS"
     text = (f"# Offsets\n\n`{command}`\n\nOnsets are the same in all rows. Too early, too late: share of the notes "
-            "found (instrument right, too) whose end is off by more than is forgiven; struck again: the same key of "
-            "the same instrument begins anew before the true end, which cannot be written. The network costs "
+            "found (instrument right, too) whose end is off by more than is forgiven; too early, struck again: the "
+            "share, of all notes found, that end too early and whose key the same instrument strikes again before the "
+            "true end, so that one row a key has no place for it. The network costs "
             f"{cost / heard:.4f} CPU s a second of sound.\n\n" + format_table(rows, digits=3) + "\n")
     if banks: text += f"""
 ## Each held-out bank by itself

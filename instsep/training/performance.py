@@ -15,8 +15,8 @@ from ..mixtures import (Equaliser, Gain, Instrument, Room, WhiteNoise, _fft_size
 from ..sound.notebank import NoteBank, _release_ramp
 
 # %% auto #0
-__all__ = ['OPEN_STRINGS', 'CHORDS', 'PERFORMED_AUGMENTATION', 'repeat_notes', 'phrase_velocities', 'humanize_phrases',
-           'finger_chord', 'strum_chords', 'expressive_player', 'RecordingDirt', 'UnequalGain']
+__all__ = ['PERFORMED_AUGMENTATION', 'repeat_notes', 'phrase_velocities', 'humanize_phrases', 'expressive_player',
+           'RecordingDirt', 'UnequalGain']
 
 # %% ../../nbs/reference/training/performance.ipynb #96d2a2d6
 def repeat_notes(
@@ -78,56 +78,6 @@ def humanize_phrases(
             place = place + 1 if starts[note] - starts[before] < 0.03 else 0
             notes[note, :2] += delay * place
     notes[:, 3] = phrase_velocities(notes, instrument, rng)
-    return notes
-
-# %% ../../nbs/reference/training/performance.ipynb #57a10002
-OPEN_STRINGS = (40, 45, 50, 55, 59, 64)  # MIDI pitches, E2 to E4
-CHORDS = ((0, 4, 7), (0, 3, 7), (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 2, 7), (0, 5, 7), (0, 7))  # semitones
-
-
-def finger_chord(
-    root: int,                 # pitch class, 0 for C
-    chord: tuple[int, ...],    # semitones above it
-    hand: int,                 # the lowest fret within reach; 0: open strings
-) -> list[int]:                # MIDI pitches, from the lowest string that sounds
-    "On each string the lowest note of the chord within five frets, from the lowest root on."
-    within = [[string + fret for fret in range(hand, hand + 5) if (string + fret - root) % 12 in chord]
-              for string in OPEN_STRINGS]
-    pitches = [found[0] for found in within if found]
-    first = next((k for k, pitch in enumerate(pitches) if (pitch - root) % 12 == 0), 0)
-    return pitches[first:]
-
-# %% ../../nbs/reference/training/performance.ipynb #57a10004
-def strum_chords(
-    begin: float,              # s
-    end: float,                # s
-    rng: np.random.Generator,
-) -> np.ndarray:               # (n, 4): onset s, offset s, pitch, velocity; by onset
-    "A guitarist who strums chords up and down, long and muted, over a beat of 60 to 160 a minute."
-    beat = 60 / rng.uniform(60, 160)
-    step, key = beat / int(rng.choice([1, 2, 2, 3, 4])), int(rng.integers(12))
-    shortest, density, muting = rng.uniform(0.15, 1.0), rng.uniform(0.4, 1.0), 0.6 * (rng.random() < 0.4)
-    sweep, loose = rng.uniform(0.003, 0.03), rng.uniform(0, 0.012)              # s from string to string; its spread
-    level, accent = rng.uniform(50, 95), rng.uniform(0, 25)
-    time, count, pitches, rows = begin + rng.uniform(0, beat), 0, [], []
-    while time < end - 0.1:
-        if not pitches or rng.random() < 0.2:
-            root, chord = key + int(rng.choice((0, 2, 3, 4, 5, 7, 8, 9, 10))), CHORDS[int(rng.integers(len(CHORDS)))]
-            pitches = finger_chord(root % 12, chord, int(rng.choice([0, 0, 0, 2, 3, 5, 7])))
-        if not count or rng.random() < density:
-            some = int(rng.integers(2, len(pitches) + 1)) if len(pitches) > 2 and rng.random() < 0.4 else len(pitches)
-            strings = pitches[-some:][::-1] if count % 2 else pitches[:some]    # up; down
-            held = step * (rng.uniform(0.1, 0.5) if rng.random() < muting else rng.uniform(shortest, 1.2))
-            velocity = level + accent * (rng.random() < 0.3) + rng.normal(0, 5)
-            for k, pitch in enumerate(strings):
-                onset = time + k * sweep + abs(rng.normal(0, loose))
-                rows.append((onset, max(onset + 0.04, time + held + rng.normal(0, 0.015)), pitch,
-                             np.clip(np.rint(velocity + rng.normal(0, 7)), 15, 125)))
-        time, count = time + step, count + 1
-    notes = np.array(sorted(row for row in rows if row[0] < end)).reshape(-1, 4)
-    for k, (onset, offset, pitch, _) in enumerate(notes):                       # struck again, a string begins anew
-        again = notes[k + 1:, 0][notes[k + 1:, 2] == pitch]
-        if len(again): notes[k, 1] = min(offset, max(again[0] - 0.005, onset + 0.03))
     return notes
 
 # %% ../../nbs/reference/training/performance.ipynb #806a2e84
