@@ -70,7 +70,7 @@ def strum(begin, end, rng):  # -> (n, 4): onset s, offset s, pitch, velocity; by
     return notes
 
 
-def perform(notes, instrument, rng):
+def humanize_or_strum(notes, instrument, rng):
     "`humanize_phrases`, but for guitar parts that are strummed."
     if instrument.name != "guitar" or not len(notes) or rng.random() >= STRUMMED:
         return humanize_phrases(notes, instrument, rng)
@@ -94,7 +94,7 @@ def main():
                 if each.startswith("electric-")}
     make = lambda part, seed, **options: NoteMixtures(Mixtures(
         pieces[part], expressive_player(bank), balanced(bank, weights), instruments=TRIO, sample_rate=22050,
-        seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=perform, augmentation=PERFORMED_AUGMENTATION,
+        seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=humanize_or_strum, augmentation=PERFORMED_AUGMENTATION,
         **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=5e-4, warmup=40, ema=0.995, floor_db=-20.0,
                        validate_every=150, save_every=50, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
