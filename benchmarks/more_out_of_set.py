@@ -94,8 +94,8 @@ def main():
                 if each.startswith("electric-")}
     make = lambda part, seed, **options: NoteMixtures(Mixtures(
         pieces[part], expressive_player(bank), balanced(bank, weights), instruments=TRIO, sample_rate=22050,
-        seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=humanize_or_strum, augmentation=PERFORMED_AUGMENTATION,
-        **options))
+        seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=humanize_or_strum,
+        augmentation=PERFORMED_AUGMENTATION, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=5e-4, warmup=40, ema=0.995, floor_db=-20.0,
                        validate_every=150, save_every=50, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     before = Separator.from_pretrained("trio-informed").at(22050)
