@@ -23,8 +23,10 @@ from .harmonic import HarmonicLayer, log_bands
 from .inference.dynamics import DynamicsConfig, PartialMeter, onset_levels, release_offsets, velocities
 from .inference.levels import LevelNetwork, level_features, played_levels
 from .inference.offsets import NoteViews, OffsetNetwork, likeliest_offsets
-from .inference.registry import (DEFAULT_TRANSCRIBER, LEVEL_WEIGHTS, OFFSET_WEIGHTS, WEIGHTS, find_model, load_model,
-                                        save_model)
+from .inference.pedal_head import PedalNetwork, pedal_probability, pedal_spans
+from .inference.registry import (DEFAULT_TRANSCRIBER, LEVEL_WEIGHTS, OFFSET_WEIGHTS, PEDAL_WEIGHTS, WEIGHTS,
+                                        find_model, load_model, save_model)
+from .music.pedal import PIANOS
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
 from .sound.spectral import stft
@@ -419,13 +421,15 @@ class FrameTranscriber:
         offsets: OffsetNetwork | None = None,
         # corrects each note's level where `dynamics` are measured; None: velocities are as loud as notes sound
         levels: LevelNetwork | None = None,
+        # finds a piano's sustain pedal where `dynamics` are measured; None: nobody looks for it
+        pedal: PedalNetwork | None = None,
     ):
         if not 0 <= overlap <= 0.5 or window <= 0:
             raise InstsepError(f"window {window:g} s, overlap {overlap:g}: a window is longer than 0, an overlap "
                                "between 0 and 0.5")
         self.network, self.pick = model.eval(), pick or PeakPickingConfig()
         self.window, self.overlap, self.dynamics = window, overlap, dynamics
-        self.offsets, self.levels = offsets, levels
+        self.offsets, self.levels, self.pedal = offsets, levels, pedal
 
     def probabilities(
         self,
@@ -471,7 +475,7 @@ class FrameTranscriber:
         blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
         c = self.network.config
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
-        views = self.note_views() if self.dynamics and (self.offsets or self.levels) else None
+        views = self.note_views() if self.dynamics and (self.offsets or self.levels or self.pedal) else None
         meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH,
                              spectra=views and views.add_spectrum)
         with tqdm(total=samples and round(samples / self.network.config.sample_rate), unit="s",
@@ -488,7 +492,8 @@ class FrameTranscriber:
         programs = [instrument_programs(name)[0] for name in names]
         return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
-                             confidence, names={(program, False): name for program, name in zip(programs, names)})
+                             confidence, names={(program, False): name for program, name in zip(programs, names)},
+                             pedals=self.heard_pedals(who, meter, views))
 
     def with_dynamics(
         self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter, views: NoteViews | None = None,
@@ -512,8 +517,17 @@ class FrameTranscriber:
             offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy, rate, release=release)
         return np.stack([onset, offset, pitch, velocity], 1)
 
+    def heard_pedals(
+        self, who: np.ndarray, meter: PartialMeter, views: NoteViews | None,
+    ) -> dict[int, np.ndarray]:  # program -> (times, 2) s
+        "When the pedal of each piano that plays is down; none without a network for it."
+        if views is None or self.pedal is None: return {}
+        programs = [instrument_programs(name)[0] for name in self.network.config.instruments]
+        return {programs[k]: pedal_spans(pedal_probability(self.pedal, views, meter.energy, k), self.network.frame_rate)
+                for k in np.unique(who).tolist() if programs[k] in PIANOS}
+
     def note_views(self) -> NoteViews:
-        "What `offsets` and `levels` see of a recording; nothing yet."
+        "What `offsets`, `levels` and `pedal` see of a recording; nothing yet."
         c = self.network.config
         return NoteViews(len(c.instruments), self.network.frame_rate, c.sample_rate / c.n_fft)
 
@@ -576,7 +590,7 @@ def _from_pretrained(
 FrameModel.from_pretrained = staticmethod(_from_pretrained)
 def _transcriber_from_pretrained(
     cls,
-    # as FrameModel's; networks for offsets and levels that lie in the same folder are taken, too
+    # as FrameModel's; networks for offsets, levels and the pedal that lie in the same folder are taken, too
     name: str | Path | None = None,
     *,
     device: str | None = "cpu",
@@ -589,6 +603,8 @@ def _transcriber_from_pretrained(
         transcriber.offsets = OffsetNetwork.load(path, views.features)
     if "levels" not in options and (path := folder / LEVEL_WEIGHTS).is_file():
         transcriber.levels = LevelNetwork.load(path, level_features(views.instruments))
+    if "pedal" not in options and (path := folder / PEDAL_WEIGHTS).is_file():
+        transcriber.pedal = PedalNetwork.load(path)
     return transcriber
 
 

@@ -81,7 +81,7 @@ def write_tracks(
         else: write_bent_midi(transcription, temporary, **ruler)
         midi = mido.MidiFile(temporary)
         # bent notes of a key can be on several channels, where a pedal would lengthen them
-        if pedal and transcription.cents is None: write_pedal(midi, transcription)
+        if pedal and transcription.cents is None: write_pedal(midi, transcription, transcription.pedals)
         if tempo is not None: retime(midi, follow_tempo(transcription, None if tempo == "estimate" else float(tempo)))
         if comment: midi.tracks[0].insert(0, mido.MetaMessage("text", text=comment))
         midi.save(temporary)
@@ -169,7 +169,7 @@ def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
     reader = getattr(transcriber, "reader", None)  # whose posteriors the network reads
-    looks_again = [getattr(reader or transcriber, name, None) for name in ("offsets", "levels")]
+    looks_again = [getattr(reader or transcriber, name, None) for name in ("offsets", "levels", "pedal")]
     parts = network, reader and reader.network, *looks_again
     for name, tensor in [pair for part in parts if part is not None for pair in sorted(part.state_dict().items())]:
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())

@@ -18,9 +18,9 @@ from ..core import InstsepError, atomic_path
 
 # %% auto #0
 __all__ = ['NETWORKS', 'NETWORK_NAMES', 'OPTION_NAMES', 'TENSOR_NAMES', 'WEIGHTS', 'DEFAULT_MODEL', 'DEFAULT_TRANSCRIBER',
-           'OFFSET_WEIGHTS', 'LEVEL_WEIGHTS', 'network', 'current_config', 'current_tensors', 'find_network',
-           'save_model', 'list_models', 'list_transcribers', 'find_model', 'check_sizes', 'load_model', 'model_card',
-           'push_to_hub']
+           'OFFSET_WEIGHTS', 'LEVEL_WEIGHTS', 'PEDAL_WEIGHTS', 'EXTRA_WEIGHTS', 'network', 'current_config',
+           'current_tensors', 'find_network', 'save_model', 'list_models', 'list_transcribers', 'find_model',
+           'check_sizes', 'load_model', 'model_card', 'push_to_hub']
 
 # %% ../../nbs/reference/inference/registry.ipynb #70aeabb8
 NETWORKS: dict[str, type] = {}
@@ -100,7 +100,9 @@ def save_model(
 WEIGHTS = Path(__file__).parent.parent / "weights" if "__file__" in globals() else Path("../../../instsep/weights")
 DEFAULT_MODEL = "trio-informed"                                                 # separates
 DEFAULT_TRANSCRIBER = "trio-notes"                                               # transcribes
-OFFSET_WEIGHTS, LEVEL_WEIGHTS = "offsets.safetensors", "levels.safetensors"     # beside a transcriber's
+# beside a transcriber's
+OFFSET_WEIGHTS, LEVEL_WEIGHTS, PEDAL_WEIGHTS = "offsets.safetensors", "levels.safetensors", "pedal.safetensors"
+EXTRA_WEIGHTS = OFFSET_WEIGHTS, LEVEL_WEIGHTS, PEDAL_WEIGHTS
 
 
 def list_models() -> dict[str, dict]:
@@ -126,7 +128,7 @@ def find_model(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         return Path(snapshot_download(name, allow_patterns=[
-            "config.json", "model.safetensors", OFFSET_WEIGHTS, LEVEL_WEIGHTS]))
+            "config.json", "model.safetensors", *EXTRA_WEIGHTS]))
     except Exception as e:
         raise InstsepError(f"model {name}: not in the package and not to be had from the hub ({type(e).__name__}); "
                            "check the name or the connection") from e
@@ -226,7 +228,7 @@ def push_to_hub(
         if hasattr(model, "save_pretrained"): model.save_pretrained(folder)
         else:
             found = find_model(str(model))
-            for name in ("config.json", "model.safetensors", OFFSET_WEIGHTS, LEVEL_WEIGHTS):
+            for name in ("config.json", "model.safetensors", *EXTRA_WEIGHTS):
                 if (found / name).is_file(): shutil.copyfile(found / name, folder / name)
         config = json.loads((folder / "config.json").read_text())
         (folder / "README.md").write_text(model_card(config, repo_id), encoding="utf-8")

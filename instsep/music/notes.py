@@ -394,6 +394,8 @@ class Transcription(list):
         cents: Sequence[float] | None = None,
         # of each note that glides: cents above its key every `CONTOUR_SECONDS`; of others None
         contours: Sequence | None = None,
+        # program -> when its sustain pedal is down, (times, 2) in s; of others nobody has looked
+        pedals: dict | None = None,
     ):
         order = sorted(range(len(notes)), key=lambda index: notes[index])
         super().__init__(notes[index] for index in order)
@@ -407,7 +409,7 @@ class Transcription(list):
             raise InstsepError(f"{len(contours)} contours for {len(notes)} notes; give one, or None, for each")
         self.contours = None if contours is None else [contours[index] for index in order]
         self.cents = None if cents is None else np.array([cents[index] for index in order], float)  # (notes,)
-        self.counts = counts
+        self.counts, self.pedals = counts, pedals or {}
         self.names = {key: (names or {}).get(key, DRUMS if key[1] else PROGRAM_NAMES[key[0]])
                       for key in sorted({(note.program, note.is_drum) for note in notes})}
 
