@@ -335,8 +335,8 @@ THRESHOLDS = np.arange(0.2, 0.81, 0.05)
 ENERGY = (4, 5)  # planes
 
 
-def found_spans(items, network, rate, threshold, left_out=()):
-    return [pedal_spans(probability(network, item, left_out), rate, threshold=threshold) for item in items]
+def found_spans(items, network, rate):
+    return [pedal_spans(probability(network, item), rate) for item in items]
 
 
 def compared(items, spans):
@@ -358,7 +358,7 @@ def with_seeds(label, rows):
 
 def scores_of(items, networks, rate):  # networks: of one kind, a seed each
     "Rows of one set."
-    spans = [found_spans(items, network, rate, 0.5) for network in networks]
+    spans = [found_spans(items, network, rate) for network in networks]
     yield with_seeds("the rule on ends of notes", [compared(items, [find_pedal(item["piano"]) for item in items])])
     yield with_seeds("always down", [compared(items, [[(0, item["seconds"])] for item in items])])
     yield with_seeds("the network", [compared(items, some) for some in spans])
@@ -370,13 +370,12 @@ def by_set(items):
 
 
 def best_threshold(sets, network, rate, left_out=()):
-    "Which gives the best mean F1 of all sets, and that F1."
-    means = {}
+    "Which gives the best mean F1 of all sets, and the means of all."
+    likely, means = {name: [probability(network, item, left_out) for item in items] for name, items in sets.items()}, {}
     for threshold in THRESHOLDS.round(2).tolist():
-        means[threshold] = float(np.mean([compared(items, found_spans(items, network, rate, threshold, left_out))["f1"]
-                                          for items in sets.values()]))
-    best = max(means, key=means.get)
-    return best, means
+        spans = {name: [pedal_spans(one, rate, threshold=threshold) for one in some] for name, some in likely.items()}
+        means[threshold] = float(np.mean([compared(items, spans[name])["f1"] for name, items in sets.items()]))
+    return max(means, key=means.get), means
 
 
 def train_and_write(args, transcriber):
