@@ -100,8 +100,8 @@ class Pedalling:
         at, changes = begin - 100, []
         for chord in chords[(chords >= begin) & (chords < end)]:
             low = notes[np.abs(notes[:, 0] - chord) < 0.05, 2].min() <= bass
-            if chord - at >= (0.35 if style == "bass" and low else least if style != "bass" else 4): changes.append(chord)
-            else: continue
+            if chord - at < (least if style != "bass" else 0.35 if low else 4): continue
+            changes.append(chord)
             at = chord
         if not changes: return []
         syncopated = rng.random() < 0.8
@@ -418,9 +418,10 @@ def table(args, transcriber):
 
 `{command}`
 
-The time in which the pedal is down, in steps of 10 ms; {args.items} items of {SECONDS:g} s in each synthetic set, validation
-pieces on pianos that no training heard. The threshold was chosen on these. The performances were looked at last. `found`
-and `down`: the share of time in which it is found to be down, and is. {len(networks)} seeds, F1 from the lowest to the highest.
+The time in which the pedal is down, in steps of 10 ms; {args.items} items of {SECONDS:g} s in each synthetic set,
+validation pieces on pianos that no training heard. The threshold was chosen on these. The performances were looked at
+last. `found` and `down`: the share of time in which it is found to be down, and is.
+Seeds: {len(networks)}, F1 from the lowest to the highest.
 
 {format_table(rows, digits=3)}
 """
