@@ -114,7 +114,7 @@ def make_bank(base: Path, path: Path, workers: int) -> None:
 # ---- training
 
 def mixtures(bank: NoteBank, pieces, seconds: float, seed: int, **options) -> NoteMixtures:
-    weights = read_json(LOGS / "played_run.json")["data"]["weights_of_groups"] | dict(sf_GMbank=1.0)
+    weights = read_json(LOGS / "played_run.json")["data"]["weights_of_groups"]
     weights |= {each.split("/")[0]: weights["electric_guitars"] for each in bank.instances
                 if each.startswith("electric-")}
     return NoteMixtures(Mixtures(pieces, expressive_player(bank), balanced(bank, weights), instruments=TRIO,
