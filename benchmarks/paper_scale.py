@@ -20,13 +20,17 @@ processor's runs, while `--workers` processes render:
         --work scale --out results --deadline $(($(date +%s) + 420))
 
 It keeps no checkpoints: at each mark it writes paper_scale.json and the seed 0 networks (16 bits) to `--out`, and it
-stops before `--deadline`. `--lockstep` takes the same way on a processor, `--marks` other hours: for tests.
+stops before `--deadline`. `--compile` fuses what lies between convolutions (it needs triton, a C compiler and Python's
+headers; where that fails, the rest goes on as it is). `--lockstep` takes the same way on a processor, `--marks` other
+hours: for tests.
 """
 import json
 import multiprocessing
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,7 @@ MARKS = 0.1, 0.3, 1.0, 3.0, 10.0, 40.0                       # hours of mixtures
 BLOCK = 144                                                  # items in 0.1 h: rendered together, shuffled together
 FULL_SCALE = 16384                                           # a stem alone may be louder than the mixture
 SAVE_EVERY = 120.0                                           # seconds
+COMPILING = 150.0                                            # seconds, at most, for all runs
 WARM_UP = 3                                                  # steps before a CUDA graph is recorded
 SETS = "seen soundfont", "held-out soundfont"
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)   # of the others: 1
@@ -288,12 +293,23 @@ class Run:
 
 # ---- training in lockstep, on a GPU
 
+@contextmanager
+def at_most(seconds):
+    def late(*_): raise TimeoutError("it took too long")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))
+    try: yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class LockstepRun:
     """One row with one seed on a device. Which items come next, and where their loss goes, is known there, so that a
     step is nothing but the replay of a CUDA graph."""
     def __init__(self, row, seed, pool, steps):
         self.row, self.seed, self.pool, self.graph, self.stream, self.marks = row, seed, pool, None, None, {}
-        self.network = build(row, seed).to(pool.device)
+        self.network = self.trained = build(row, seed).to(pool.device)
         on_gpu = dict(fused=True, capturable=True) if pool.is_cuda else {}
         self.optimizer = torch.optim.Adam(self.network.parameters(), LEARNING_RATE, **on_gpu)
         blocks = range(-(-steps * BATCH // BLOCK))
@@ -305,18 +321,40 @@ class LockstepRun:
     def step(self):
         items = self.order.index_select(0, self.at)[0]
         stems = self.pool.index_select(0, items).float() / FULL_SCALE              # (batch, stems, samples)
-        loss = loss_of(in_bf16(self.network), self.row, stems)
+        loss = loss_of(in_bf16(self.trained), self.row, stems)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.losses.index_copy_(0, self.at, loss.detach()[None])
         self.at += 1
 
+    def on_stream(self):
+        return torch.cuda.stream(self.stream) if self.stream else nullcontext()
+
+    def first_step(self, until):
+        "Compiled, where there is time for it, or as it is; whether it was compiled."
+        if until > time.monotonic():
+            try:
+                with at_most(until - time.monotonic()):
+                    self.trained = torch.compile(self.network, dynamic=False)
+                    self.step()
+                return True
+            except Exception as error:
+                print(f"seed {self.seed}, {self.row.name}: not compiled ({error})"[:300], flush=True)
+                self.trained = self.network
+        self.step()
+        return False
+
+    def warm_up(self, until):
+        "The first steps as they are, on a stream of its own; until when to compile."
+        if self.pool.is_cuda: self.stream = torch.cuda.Stream()
+        with self.on_stream():
+            compiled = self.first_step(until)
+            for _ in range(WARM_UP - 1): self.step()
+        return compiled
+
     def capture(self):
-        "The first steps as they are, on a stream of its own, then one that is only recorded."
-        self.stream = torch.cuda.Stream()
-        with torch.cuda.stream(self.stream):
-            for _ in range(WARM_UP): self.step()
+        "A step that is only recorded."
         torch.cuda.synchronize()
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
@@ -329,7 +367,7 @@ class LockstepRun:
             self.optimizer.zero_grad(set_to_none=True)
 
     def advance(self):
-        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+        with self.on_stream():
             self.graph.replay() if self.graph else self.step()
 
     def score(self, hours, seconds, sets):
@@ -353,7 +391,8 @@ class Lockstep:
         self.on_gpu, self.copied, self.at, self.scoring, self.rate = self.pool.is_cuda, 0, 0, 0.0, 0.0
         self.runs = [LockstepRun(row, seed, self.pool, self.end) for seed in args.seeds for row in ROWS
                      if row.name in args.only]
-        self.active, self.share = list(self.runs), 0.0
+        self.marked, self.each = 0, 0.0      # step of the last mark; since then, seconds of a step of one run
+        self.active, self.share, self.compiling = list(self.runs), 0.0, COMPILING if args.compile else 0.0
 
     def synchronize(self):
         if self.on_gpu: torch.cuda.synchronize()
@@ -372,17 +411,19 @@ class Lockstep:
     def prepare(self):
         "The first items, and a graph for each run."
         if self.on_gpu: self.copying = torch.cuda.Stream()
-        self.begun = self.told = time.monotonic()
+        self.begun = self.printed = time.monotonic()
         if not self.feed(1): return False
         self.synchronize()
-        if not self.on_gpu: return True
-        torch.backends.cudnn.benchmark = True
-        for run_ in self.runs: run_.capture()
-        torch.backends.cudnn.benchmark = False
-        self.at = WARM_UP
+        torch.backends.cudnn.benchmark, until = True, time.monotonic() + self.compiling
+        for run_ in self.runs:
+            compiled = run_.warm_up(until)
+            if not compiled: until = 0.0
+            if self.on_gpu: run_.capture()
+        torch.backends.cudnn.benchmark, self.at = False, WARM_UP
         self.synchronize()
         print(f"{sum(run_.graph is not None for run_ in self.runs)} graphs of {len(self.runs)} runs, "
-              f"{time.monotonic() - self.begun:.0f} s, {torch.cuda.max_memory_allocated() / 1e9:.0f} GB", flush=True)
+              f"{time.monotonic() - self.begun:.0f} s" + (f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB"
+                                                         if self.on_gpu else ""), flush=True)
         return True
 
     def spans(self):
@@ -395,7 +436,9 @@ class Lockstep:
         before = []
         for first, last in self.spans():
             scoring = self.scoring if last in self.marks else 0.0
-            if time.time() + 3 * self.rate * (last - first) + scoring > self.until or not self.feed(last): break
+            if time.time() + 3 * self.rate * (last - first) + scoring > self.until or not self.feed(last):
+                self.tell()
+                break
             begun = time.monotonic()
             for _ in range(first, last):
                 for run_ in self.active: run_.advance()
@@ -403,13 +446,12 @@ class Lockstep:
             before = [run_.stream.record_event() for run_ in self.active if run_.stream]
             self.at, self.rate = last, (time.monotonic() - begun) / (last - first)
             if last in self.marks: before = self.mark(self.marks[last])
-            if time.monotonic() - self.told > 15: self.tell()
+            if time.monotonic() - self.printed > 15: self.tell()
         self.synchronize()
         self.write()
-        self.tell()
 
     def tell(self):
-        self.told = time.monotonic()
+        self.printed = time.monotonic()
         print(f"round {self.at}, {1000 * self.rate:.1f} ms a round, {self.at * BATCH * SECONDS / 3600:.2f} h "
               f"of {self.data.look() * SECONDS / 3600:.2f} h rendered, {len(self.active)} runs, "
               f"{self.until - time.time():.0f} s left", flush=True)
@@ -418,22 +460,23 @@ class Lockstep:
         "Score all runs, write, and see for how many seeds there is time."
         self.synchronize()
         begun = time.monotonic()
-        self.share += (begun - self.begun) / len(self.active)
+        share = (begun - self.begun) / len(self.active)
+        self.each, self.marked, self.share = share / (self.at - self.marked), self.at, self.share + share
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda run_: run_.score(hours, self.share, self.sets), self.active))
         self.write()
         for run_ in self.active: print(f"seed {run_.seed}, {run_.row.name}, {hours:g} h: " + ", ".join(
             f"{label} {total(rows)['mean']:+.2f} / {total(rows)['median']:+.2f}"
             for label, rows in run_.marks[str(hours)]["scores"].items()), flush=True)
-        later = [step for step in self.marks if step > self.at]
-        if len(later) == 1: self.afford(later[0])
+        self.scoring = time.monotonic() - begun
+        if sum(step > self.at for step in self.marks) == 1: self.afford()
         self.tell()
-        self.scoring, self.begun = time.monotonic() - begun, time.monotonic()
+        self.begun = time.monotonic()
         return []
 
-    def afford(self, step):
+    def afford(self):
         "Before the last mark: fewer seeds where not all would get there in time."
-        left, each = self.until - time.time() - 10, self.share / self.at * (step - self.at)
+        left, each = self.until - time.time() - 2 * self.scoring - 5, self.each * (self.end - self.at)
         while len({run_.seed for run_ in self.active}) > 1 and each * len(self.active) > left:
             last = max(run_.seed for run_ in self.active)
             self.active = [run_ for run_ in self.active if run_.seed != last]
@@ -452,6 +495,7 @@ class Lockstep:
 
 
 def train_together(args, path):
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")       # else streams share 8 queues
     folder = Path(args.work)
     pieces = PieceBank.load(args.pieces).split()
     data = SharedCache(folder, training_mixtures(args.bank, pieces["train"]), -(-10 * args.hours // 1) / 10)
@@ -461,7 +505,8 @@ def train_together(args, path):
         sets = test_sets(folder, pieces["test"], args.count)
         hardware = torch.cuda.get_device_name() if args.device == "cuda" else processor()
         log = about(args, hardware) | dict(
-            rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g}",
+            rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g}"
+                             + " --compile" * args.compile,
             how=f"{len(args.seeds) * len(args.only)} runs at once, {args.workers} processes that render")
         log |= dict(baselines=baselines(sets), depth_untrained=untrained(sets, args.device))
         Lockstep(args, data, sets, log, path).train()
@@ -538,6 +583,7 @@ def main():
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--workers", type=int, default=8, help="with --device cuda: processes that render")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="with --device cuda: seconds of the epoch")
+    parser.add_argument("--compile", action="store_true", help="with --device cuda: compile the networks")
     parser.add_argument("--lockstep", action="store_true", help="as with --device cuda, on a processor")
     parser.add_argument("--marks", type=float, nargs="*", default=MARKS, help="in lockstep: hours at which to score")
     args = parser.parse_args()
