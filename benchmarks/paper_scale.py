@@ -54,7 +54,7 @@ MARKS = 0.1, 0.3, 1.0, 3.0, 10.0, 40.0                       # hours of mixtures
 BLOCK = 144                                                  # items in 0.1 h: rendered together, shuffled together
 FULL_SCALE = 16384                                           # a stem alone may be louder than the mixture
 SAVE_EVERY = 120.0                                           # seconds
-COMPILING = 150.0                                            # seconds, at most, for all runs
+COMPILING = 100.0                                            # seconds, at most, for all runs
 WARM_UP = 3                                                  # steps before a CUDA graph is recorded
 SETS = "seen soundfont", "held-out soundfont"
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)   # of the others: 1
