@@ -609,8 +609,11 @@ def train(row, cache, budget, marks=(), sets=None, path=None, bf16=True):
         state["data"], state["spent"] = data[0], spent[0]
         module.seconds = state["spent"]
         scheduler.step()
-        if budget.share(state) > (len(state["curve"]) + 1) / 12:
+        if budget.share(state) >= (len(state["curve"]) + 1) / 12:
             state["curve"].append(round(float(np.mean([float(x) for x in state["losses"]])), 3)); state["losses"] = []
+            if budget.steps:
+                print(f"  {row.name}: {state['step']} updates, {state['spent'] + state['data']:.0f} s, loss "
+                      f"{state['curve'][-1]}", flush=True)
         due = [mark for mark in marks if budget.reached(mark, state) and f"{mark:g}" not in state["marks"]]
         for mark in due:
             keep_buffers(module)
@@ -802,7 +805,7 @@ anew), and the same {log['steps']} updates of {log.get('batch', BATCH)} x {SECON
 order, with AdamW (at most {LEARNING_RATE:g}\
 {f', {", ".join(slower)}: 3e-4' if slower else ''}; then down a cosine); products
 in bfloat16, recurrent layers in float32\
-{f' (all in float32: {", ".join(whole)})' if whole else ''}. So all have heard the same sound as often, however long \
+{f' (all in float32: {", ".join(whole)})' if whole else ''}. So all were given the same sound as often, however long \
 each took over it.
 Instances of the note bank: {groups}."""
 
@@ -913,23 +916,25 @@ def run(args, path, parser):
         file = f"{row.name.replace(' ', '_').replace(',', '')}.pt"
         kept = Path(args.checkpoints) / file if args.checkpoints else None
         cache = cache_on(caches[row.data], args.device) if args.steps else np.load(caches[row.data])
-        try: module, took = train_somehow(row, cache, budget, args.marks, early, kept)
-        except ImportError as e: print(f"{row.name}: left out ({e})"); continue
+        try:
+            module, took = train_somehow(row, cache, budget, args.marks, early, kept)
+            for twin in (other for other in (chosen if args.steps else rows) if training_of(other) == training_of(row)):
+                model, begun = module.ema if twin.averaged else module.model, time.process_time()
+                entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
+                             **({} if args.steps else costs_of(model)), **took,
+                             scores={} if "cut_off" in took else evaluate(separate_with(model), sets))
+                entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
+                keep(path, about, {twin.name: entry})
+                losses = " to ".join(str(loss) for loss in took["curve"][:1] + took["curve"][1:][-1:])
+                print(f"{twin.name}: {took['steps']} steps, loss {losses}, {entry['parameters'] / 1e6:.2f} M"
+                      + ("" if args.steps else
+                         f", {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s")
+                      + f"; {took.get('train_seconds', took.get('train_cpu_seconds'))} s; "
+                      + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+        except ImportError as e: print(f"{row.name}: left out ({e})")
         except Exception:
             if not args.steps: raise
-            traceback.print_exc(); continue                                     # the others still have their time
-        for twin in (other for other in (chosen if args.steps else rows) if training_of(other) == training_of(row)):
-            model, begun = module.ema if twin.averaged else module.model, time.process_time()
-            entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
-                         **({} if args.steps else costs_of(model)), **took,
-                         scores={} if "cut_off" in took else evaluate(separate_with(model), sets))
-            entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
-            keep(path, about, {twin.name: entry})
-            print(f"{twin.name}: {took['steps']} steps, loss {' to '.join(map(str, took['curve'][::11]))}, "
-                  f"{entry['parameters'] / 1e6:.2f} M"
-                  + ("" if args.steps else f", {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s")
-                  + f"; {took.get('train_seconds', took.get('train_cpu_seconds'))} s; "
-                  + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+            traceback.print_exc()                                               # the others still have their time
         module = model = None
         if args.device != "cpu": torch.cuda.empty_cache()
 
