@@ -803,7 +803,7 @@ Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of trai
 ({log['audio_minutes'] / 60:.1f} hours, drawn from and mixed
 anew), and the same {log['steps']} updates of {log.get('batch', BATCH)} x {SECONDS:g} s, the same crops in the same \
 order, with AdamW (at most {LEARNING_RATE:g}\
-{f', {", ".join(slower)}: 3e-4' if slower else ''}; then down a cosine); products
+{f'; {" and ".join(slower)}: 3e-4' if slower else ''}; then down a cosine); products
 in bfloat16, recurrent layers in float32\
 {f' (all in float32: {", ".join(whole)})' if whole else ''}. So all were given the same sound as often, however long \
 each took over it.
