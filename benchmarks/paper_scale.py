@@ -23,6 +23,10 @@ It keeps no checkpoints: at each mark it writes paper_scale.json and the seed 0 
 stops before `--deadline`. `--compile` fuses what lies between convolutions (it needs triton, a C compiler and Python's
 headers; where that fails, the rest goes on as it is). `--lockstep` takes the same way on a processor, `--marks` other
 hours: for tests.
+
+nbs/results/paper_scale.json was made that way, beside other trainings, until its deadline at 7.1 hours. Its note bank
+is that of `benchmarks/gpu_run.py bank` without the instruments that the registry lacks and without electric guitars;
+`--note` is where such things go. nbs/results/paper_scale_core.json is of one core, from a smaller bank, up to an hour.
 """
 import json
 import multiprocessing
@@ -505,8 +509,8 @@ def train_together(args, path):
         sets = test_sets(folder, pieces["test"], args.count)
         hardware = torch.cuda.get_device_name() if args.device == "cuda" else processor()
         log = about(args, hardware) | dict(
-            rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g}"
-                             + " --compile" * args.compile,
+            rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g} "
+                             f"--workers {args.workers}" + " --compile" * args.compile,
             how=f"{len(args.seeds) * len(args.only)} runs at once, {args.workers} processes that render")
         log |= dict(baselines=baselines(sets), depth_untrained=untrained(sets, args.device))
         Lockstep(args, data, sets, log, path).train()
@@ -539,8 +543,21 @@ def table(log, label):
     return format_table(out)
 
 
+def each_seed(log):
+    "At the last mark: mean improvement of each seed, and how much of its output the deepest level takes part in."
+    mark = str(reached(log)[-1])
+    runs = {name: [run["marks"][mark] for run in seeds.values() if mark in run["marks"]]
+            for name, seeds in log["rows"].items()}
+    return format_table([
+        {"network": name}
+        | {label: ", ".join(f"{total(at['scores'][label])['mean']:+.1f}" for at in each) for label in SETS}
+        | {"deepest level": ", ".join(f"{at['depth'][-1]:.0e}" for at in each)} for name, each in runs.items() if each])
+
+
 def text(log):
     parts, how = [], log.get("how", "one thread")
+    note = f"\n{log['note']}\n" if "note" in log else ""
+    left = "" if "how" in log else " An empty cell has not been run yet: the same command goes on."
     for label in SETS:
         base = log["baselines"][label]
         parts.append(f"## {label.capitalize()}, n = {total(base)['n']}\n\nMixture: SI-SDR "
@@ -552,17 +569,23 @@ def text(log):
 
 SI-SDR improvement in dB over the mixture, mean / median over the stems of {log["test_mixtures"]} mixtures of held-out
 pieces; in brackets the seeds it is averaged over. No mixture is seen twice; batches of {BATCH} x {SECONDS} s, Adam at
-{LEARNING_RATE}, no clipping. Each row keeps the change of the row above. An empty cell has not been run yet: the same
-command goes on.
+{LEARNING_RATE}, no clipping. Each row keeps the change of the row above.{left}
+{note}
+""" + "\n".join(parts) + f"""
+## Seed by seed, after {reached(log)[-1]:g} h
 
-""" + "\n".join(parts)
+Mean improvement in dB, and the change of the output where the deepest level is silenced, as a share of it.
+
+{each_seed(log)}
+"""
 
 
 def about(args, hardware):
     return dict(command="python benchmarks/paper_scale.py", batch=BATCH, learning_rate=LEARNING_RATE, seconds=SECONDS,
                 sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count, hardware=hardware,
                 changes={row.name: row.change for row in ROWS},
-                versions=dict(torch=torch.__version__, instsep=__version__))
+                versions=dict(torch=torch.__version__, instsep=__version__),
+                **(dict(note=args.note) if args.note else {}))
 
 
 def untrained(sets, device="cpu"):
@@ -579,6 +602,7 @@ def main():
     parser.add_argument("--only", nargs="*", default=[row.name for row in ROWS])
     parser.add_argument("--count", type=int, default=32, help="mixtures in each test set")
     parser.add_argument("--out", default=str(LOGS), help="where paper_scale.json goes")
+    parser.add_argument("--note", help="what else is to be said of this run, in the results")
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--workers", type=int, default=8, help="with --device cuda: processes that render")

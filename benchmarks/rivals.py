@@ -744,7 +744,7 @@ def add_costs(path):
         try: model = RivalSeparator(config_of(row)).eval()
         except ImportError as e: print(f"{row.name}: left out ({e})"); continue
         entry |= costs_of(model)
-        keep(path, {}, {row.name: entry})
+        keep(path, dict(costs_machine=processor()), {row.name: entry})
         print(f"{row.name}: {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s", flush=True)
 
 
@@ -753,15 +753,35 @@ def cells(scores):
     return {f"{label} ({scores[label]['n']})": of(scores[label]) for label in SETS if label in scores}
 
 
+def curve_of(entry):
+    "Marks and what was scored there; the end of a row that was not cut off is one, too."
+    whole = {} if entry.get("cut_off") or "train_cpu_seconds" in entry else {str(entry["steps"]): entry}
+    return entry.get("marks", {}) | whole
+
+
+def core_minutes(name, examples):
+    "What so many examples take on a processor core, from a row's steps there in two minutes; None without a row."
+    entry = read_json(RESULTS / "rivals.json", dict(rows={}))["rows"].get(name)
+    return entry and examples / entry["batch"] / entry["steps"] * entry["train_cpu_seconds"] / 60
+
+
 def line_of(row, entry, first):
-    "A line of the table; its first column is called `first`."
+    "A line of the table; its first column is called `first`. A row that was cut off has the scores of its last mark."
     of = lambda key, digits: f"{entry[key]:.{digits}f}" if key in entry else None
-    spent = ({"training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}", "steps": entry["steps"]}
-             if "train_cpu_seconds" in entry else
-             {"updates": f"{entry['steps']}{', cut off' * entry.get('cut_off', False)}",
-              "training, h of sound": f"{entry['audio_hours']:.1f}"})
+    scores = entry["scores"]
+    if "train_cpu_seconds" in entry:
+        spent = {"training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}", "steps": entry["steps"]}
+    else:
+        steps, of_cut = entry["steps"], ""
+        if entry.get("cut_off") and entry.get("marks"):
+            steps, scores = (list(entry["marks"].values())[-1][key] for key in ("steps", "scores"))
+            of_cut = f" (cut off at {entry['steps']})"
+        examples = steps * entry["batch"]
+        minutes = core_minutes(row.name, examples)
+        spent = {"updates": f"{steps}{of_cut}", "training, h of sound": f"{examples * entry['seconds'] / 3600:.1f}",
+                 "on a core, min": minutes and f"{minutes:.0f}"}
     return {first: row.name, "what": row.change, "parameters": f"{entry['parameters'] / 1e6:.2f} M",
-            "GMAC/s": of("gmac_per_s", 2), "CPU s/s": of("cpu_s_per_s", 3), **spent, **cells(entry["scores"])}
+            "GMAC/s": of("gmac_per_s", 2), "CPU s/s": of("cpu_s_per_s", 3), **spent, **cells(scores)}
 
 
 def tables_of(log):
@@ -795,6 +815,11 @@ backward and
 optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} \
 min each the table shows what learns
 most from little data, not where each would end. Instances of the note bank: {groups}."""
+    cut = [name for name, row in log["rows"].items() if row.get("cut_off")]
+    cut_off = f"""
+
+{'; '.join(cut)}: cut off when the time was up. The row has the scores after as many updates as stand there, at a
+learning rate that had not yet come down; below they stand beside those of the others after as many.""" if cut else ""
     slower = [name for name, row in log["rows"].items() if row["learning_rate"] != LEARNING_RATE]
     whole = [name for name, row in log["rows"].items() if not row.get("bf16", True)]
     return f"""`{log['command']}` on {log['machine']}, shared with other trainings; torch {log['torch']}.
@@ -807,11 +832,14 @@ order, with AdamW (at most {LEARNING_RATE:g}\
 in bfloat16, recurrent layers in float32\
 {f' (all in float32: {", ".join(whole)})' if whole else ''}. So all were given the same sound as often, however long \
 each took over it.
+"On a core": the minutes that as many examples would take there, by the steps of two minutes in `rivals.md`.{cut_off}
+
 Instances of the note bank: {groups}."""
 
 
 def write_table(path, log):
     networks, changes = tables_of(log)
+    measured = f", on {log['costs_machine']}, beside other work" if "costs_machine" in log else ""
     text = f"""# Rivals and experiments
 
 {terms_of(log)}
@@ -822,20 +850,20 @@ of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUN
 {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the seen
 soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per \
 second of audio;
-CPU s/s: processor seconds per second of mono audio at 22050 Hz.
+CPU s/s: processor seconds per second of mono audio at 22050 Hz{measured}.
 
 ## Networks
 
 {format_table(networks)}
 """
     if changes: text += f"\n## HarmonicRNN, one change a row\n\n{format_table(changes)}\n"
-    marked = {name: row["marks"] for name, row in log["rows"].items() if row.get("marks")}
+    marked = {row.name: curve_of(entry) for row in ROWS if (entry := log["rows"].get(row.name)) and entry.get("marks")}
     unit, when = (("updates", "updates") if "steps" in log else ("min", "minutes of a core"))
     for label in SETS if marked else ():
         lines = [{"network": name} | {f"{mark} {unit}": cells(at["scores"]).get(f"{label} ({at['scores'][label]['n']})")
                                       for mark, at in marks.items() if label in at["scores"]}
                  for name, marks in marked.items()]
-        if not any(len(line) > 1 for line in lines): continue
+        if max(map(len, lines)) < 3: continue                                   # no curve
         text += f"\n## Learning curves: {label}\n\nMean / median after so many {when}.\n\n{format_table(lines)}\n"
     write_text(path, text)
 
