@@ -7,9 +7,10 @@
 The trunk of trio-notes stays as it is, a step every 46 ms; its last harmonic layer and its head are trained on, by the
 loss that they were trained with. At 23 ms the head gives two frames a step, as it ships; at 12 ms four, each pair of
 which begins as one of those. An onset's triangle reaches two frames either way: in *12 ms* half as far in seconds; in
-*12 ms, triangles as wide* it stays 46 ms. `pool` writes what the last layer reads, once for all rows. Scored on
-validation pieces on a soundfont that no training heard, and on one key struck 8 and 12 times a second there. A run
-whose log is there is not repeated.
+*12 ms, triangles as wide* it stays 46 ms. In *level as a second input* the last layer is also given how loud the
+recording is at each step, in decibels of full scale: the trunk sees it divided by its RMS over 4 s. `pool` writes what
+the last layer reads, once for all rows. Scored on validation pieces on a soundfont that no training heard, and on one
+key struck 8 and 12 times a second there, at two velocities in turns. A run whose log is there is not repeated.
 """
 import math
 import time
@@ -39,7 +40,9 @@ ROWS = {
     "23 ms": (1, 2.0),
     "12 ms": (2, 2.0),
     "12 ms, triangles as wide": (2, 4.0),
+    "23 ms, level as a second input": (1, 2.0),
 }
+LEVEL = "23 ms, level as a second input"
 HOP, RATE = 512, 22050 / 512                    # samples; frames a second
 SECONDS, BATCH, LEARNING_RATE, AVERAGE = 6.0, 4, 3e-4, 0.99
 PROGRAMS = [INSTRUMENTS[name].programs[0] for name in TRIO]
@@ -61,6 +64,12 @@ def repeated(font, per_second: float):
 def parts_of(notes: list[Note]) -> list[np.ndarray]:
     return [np.array([(n.onset, n.offset, n.pitch, n.velocity) for n in notes if n.program == program]).reshape(-1, 4)
             for program in PROGRAMS]
+
+
+def level_of(sound: np.ndarray, steps: int) -> np.ndarray:  # (steps,)
+    "RMS of each step in decibels of full scale, over 20; -4 for silence."
+    padded = np.pad(np.float32(sound), (0, max(0, 2 * HOP * steps - len(sound))))[:2 * HOP * steps]
+    return np.log10(np.sqrt(np.mean(padded.reshape(steps, -1) ** 2, 1)) + 1e-4).astype(np.float32)
 
 
 def of_mixtures(mixtures: Mixtures, count: int):
@@ -94,6 +103,7 @@ def make_pool(options) -> None:
                 model(torch.from_numpy(np.float32(sound))[None])
             saved[f"{number:04d}.frames"] = 1 + -(-len(sound) // HOP)
             saved |= {f"{number:04d}.{k}": part for k, part in enumerate(parts)}
+            saved[f"{number:04d}.level"] = level_of(sound, below[-1].shape[1])
         steps = max(len(each[0]) for each in below)
         np.save(pools / f"{name}.npy",
                 np.stack([np.pad(each, ((0, 0), (0, steps - len(each[0])), (0, 0))) for each in below]))
@@ -103,12 +113,25 @@ def make_pool(options) -> None:
 
 def load(pools: Path, name: str) -> list[dict]:
     with np.load(pools / f"{name}.npz") as saved: held = {key: saved[key] for key in saved.files}
-    return [dict(below=below, frames=int(held[f"{number:04d}.frames"]),
+    return [dict(below=below, frames=int(held[f"{number:04d}.frames"]), level=held.get(f"{number:04d}.level"),
                  parts=[held[f"{number:04d}.{k}"] for k in range(4) if f"{number:04d}.{k}" in held])
             for number, below in enumerate(np.load(pools / f"{name}.npy", mmap_mode="r"))]
 
 
 # ---- the network, and what it finds
+
+class WithLevel(nn.Module):
+    "A last layer that is also given the level at each step, at first with no effect."
+    def __init__(self, last: LastLayer):
+        super().__init__()
+        self.last, self.posteriors = last, last.posteriors
+        self.level = nn.Linear(1, last.layer.mix_norm.normalized_shape[0])
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
+
+    def forward(self, below: torch.Tensor, frames: int, level: torch.Tensor) -> torch.Tensor:
+        return self.last(below + self.level(level[..., None])[:, None], frames)
+
 
 def finer(last: LastLayer, times: int) -> LastLayer:
     "Its head gives so many frames for one, at first all the same."
@@ -122,18 +145,28 @@ def finer(last: LastLayer, times: int) -> LastLayer:
     return last
 
 
+def correlation(pairs: list[tuple[int, int]]) -> float:  # nan where there is nothing to correlate
+    if len(pairs) < 3 or not np.ptp(pairs, axis=0).all(): return math.nan
+    return float(np.corrcoef(np.array(pairs, float).T)[0, 1])
+
+
+def padded_level(item: dict) -> np.ndarray:  # as many steps as a pool's longest recording has
+    return np.pad(item["level"], (0, item["below"].shape[1] - len(item["level"])), constant_values=-4)
+
+
 def f1(reference: list[Note], estimate: list[Note], **options) -> float:
     return round(2 * len(match_notes(reference, estimate, **options)) / max(1, len(reference) + len(estimate)), 4)
 
 
 @torch.no_grad()
-def score(last: LastLayer, times: int, pools: Path) -> dict:
+def score(last: LastLayer | WithLevel, times: int, pools: Path) -> dict:
     out, pick = {}, FrameTranscriber.from_pretrained().pick
     for name in ("held_out", "repeated_8", "repeated_12"):
         reference, estimate = [], []
         for number, item in enumerate(load(pools, name)):
             below = torch.from_numpy(np.float32(item["below"]))[None]
-            logits = last(below, times * item["frames"])
+            extra = () if isinstance(last, LastLayer) else (torch.from_numpy(padded_level(item))[None],)
+            logits = last(below, times * item["frames"], *extra)
             posteriors = torch.cat([last.posteriors(logits), logits[:, 2:, :-1].sigmoid()], 1)[0].numpy()
             table, who, _ = pick_notes(posteriors, times * RATE, config=pick)
             for notes, rows in ((reference, [(*row, k) for k, part in enumerate(item["parts"][:3]) for row in part]),
@@ -143,8 +176,11 @@ def score(last: LastLayer, times: int, pools: Path) -> dict:
                           for on, off, pitch, v, k in rows if 0 <= on < item["frames"] / RATE - 0.02]
         onsets = dict(offset_ratio=None)
         pairs = match_notes(reference, estimate, onset_tolerance=0.05, **onsets)
+        followed = [correlation([(reference[i].velocity, estimate[j].velocity) for i, j in pairs
+                                 if reference[i].onset // 100 == number]) for number in range(number + 1)]
         out[name] = dict(
-            notes=len(reference), onset_f1=f1(reference, estimate, **onsets),
+            notes=len(reference), velocity_r=round(float(np.nanmean(followed)), 4),
+            onset_f1=f1(reference, estimate, **onsets),
             onset_f1_20_ms=f1(reference, estimate, onset_tolerance=0.02, **onsets),
             instrument_onset_f1=f1(reference, estimate, instrument=lambda note: note.program, **onsets),
             onset_offset_f1=f1(reference, estimate), found=round(len(pairs) / len(reference), 4),
@@ -163,6 +199,7 @@ def run(options) -> None:
     last, items = LastLayer(FrameTranscriber.from_pretrained()), load(pools, "training")
     times, width = row or (1, 2.0)
     if times > 1: finer(last, times)
+    if options.row == LEVEL: last = WithLevel(last)
     optimizer = torch.optim.AdamW(last.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: value.clone() for name, value in last.state_dict().items()}
     step, spent, recent = 0, 0.0, []
@@ -173,7 +210,8 @@ def run(options) -> None:
         drawn = [items[k] for k in rng.integers(len(items), size=BATCH)]
         frames = times * drawn[0]["frames"]
         targets = np.stack([note_targets(item["parts"], frames, times * RATE, width=width) for item in drawn])
-        logits = last(torch.from_numpy(np.stack([item["below"] for item in drawn]).astype(np.float32)), frames)
+        extra = [torch.from_numpy(np.stack([padded_level(item) for item in drawn]))] if options.row == LEVEL else []
+        logits = last(torch.from_numpy(np.stack([item["below"] for item in drawn]).astype(np.float32)), frames, *extra)
         loss = notes_loss(logits, torch.from_numpy(targets))
         optimizer.zero_grad()
         loss.backward()
@@ -208,6 +246,8 @@ def table(options) -> None:
                 "by instrument": values("held_out", "instrument_onset_f1"),
                 "onset+offset F1": values("held_out", "onset_offset_f1"),
                 "median error, ms": values("held_out", "median_error_ms"),
+                "8 a second, velocity r": values("repeated_8", "velocity_r") if all(
+                    "velocity_r" in each["repeated_8"] for each in after) else "",
                 "8 a second, found": values("repeated_8", "found"), "8 a second, F1": values("repeated_8", "onset_f1"),
                 "12 a second, found": values("repeated_12", "found"),
                 "12 a second, F1": values("repeated_12", "onset_f1")}

@@ -242,7 +242,7 @@ def table(args, transcriber):
             careful[:, 1] = likeliest_offsets(transcriber.offsets, views, notes, who)
             shipped, known = transcriber.with_dynamics(notes, who, meter, views), notes.copy()
             for a, b in match_notes(true, written(notes, who), offset_ratio=None):
-                known[b, 1] = true[a].offset
+                known[b, 1] = max(true[a].offset, known[b, 0] + 0.01)
             for way, some in zip(ways.values(), (notes, rule, looked, careful, shipped, known)):
                 way.append((true, written(some, who)))
         if label == "held-out banks, as played": banks = list(by_bank(instances, ways))

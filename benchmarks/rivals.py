@@ -23,17 +23,33 @@ An honest budget is twenty minutes a row, with learning curves, in steps that ca
 
 At the marks (minutes of processor time) the averaged weights are scored; checkpoints are written there and every two
 minutes.
+
+On a GPU the budget is a number of updates, the same for every row; marks are updates, too. `--render` makes what the
+rows share and ends; then several processes may take a part of the rows each, and write into one result:
+
+    python benchmarks/rivals.py --bank train_bank.safetensors --items 8000 --workers 16 --device cuda --steps 1500 \
+        --batch 16 --marks 150 500 --name rivals_gpu --only HarmonicRNN MMDenseNet --render
+
+and the same without `--render`. `--deadline` (seconds since 1970) stops the row at hand, which keeps its marks.
+`--costs`, run later on a processor core, adds what rows made on a GPU lack: multiply-adds and processor seconds.
 """
+import fcntl
 import json
+import math
+import multiprocessing
+import os
 import time
+import traceback
 from collections import Counter
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from instsep import __version__
@@ -57,6 +73,7 @@ RATE, SECONDS, BATCH, LEARNING_RATE, SEED = 22050, 4.0, 2, 2e-3, 0
 ITEMS, ITEM_SECONDS, TEST_SECONDS = 300, 8.0, 6.0
 STEMS = (*TRIO, "other")
 SETS = ("seen soundfont", "held-out soundfont", "recordings", "seen, in rooms")
+CACHES = ("rooms", "dry", "one")
 # others: 1
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General=1.5, vsco_and_others=1.2, salamander=1.2, freesound_allan764=0.8,
                invented=1.0) | {HELD_OUT_SOUNDFONT: 0.0}
@@ -197,6 +214,34 @@ class SmallHDemucs(nn.Module):
         return self.body(mixture.unsqueeze(1))[:, :, 0]
 
 
+@network
+class HybridTransformer(nn.Module):
+    """Hybrid Transformer Demucs (Rouard, Massa and Défossez 2023) of the package demucs, as published, for one channel
+    and half the rate. Longer sound is taken apart in windows as long as its examples, which fade into each other, as
+    there."""
+    takes = "waveform"
+
+    def __init__(self, stems: int, seconds: float = SECONDS, n_fft: int = 2048):
+        super().__init__()
+        from demucs.htdemucs import HTDemucs
+        self.window = int(seconds * RATE)
+        self.body = HTDemucs([str(k) for k in range(stems)], audio_channels=1, nfft=n_fft, samplerate=RATE,
+                             segment=seconds, use_train_segment=False, dconv_mode=3, bottom_channels=512,
+                             t_dropout=0.02)
+
+    def forward(self, mixture):  # (batch, samples) -> (batch, stems, samples)
+        samples, size = mixture.shape[-1], self.window
+        separate = lambda part: self.body(part.unsqueeze(1))[:, :, 0]
+        if self.training or samples <= size: return separate(mixture)
+        fade = 1 - torch.linspace(-1, 1, size + 2, device=mixture.device)[1:-1].abs()
+        found, weight = 0, mixture.new_zeros(samples)
+        for first in (*range(0, samples - size, 3 * size // 4), samples - size):
+            around = (first, samples - size - first)
+            found = found + nn.functional.pad(separate(mixture[:, first:first + size]) * fade, around)
+            weight[first:first + size] += fade
+        return found / weight
+
+
 # ---- instsep's, with another output head
 
 @network
@@ -254,6 +299,8 @@ ROWS = [
     Row("HDemucs, 3e-4", "the same at its authors' learning rate", "SmallHDemucs", learning_rate=3e-4),
     Row("HDemucs, 48 channels", "torchaudio's at its published width", "SmallHDemucs", options=dict(channels=48),
         learning_rate=3e-4),
+    Row("HTDemucs", "the package demucs', with its transformer, at its published width", "HybridTransformer",
+        learning_rate=3e-4),
     Row("Wave-U-Net", "10 levels, 12 more filters each, instead of 12 and 24", "WaveUNet"),
     Row("MMDenseNet", "growth 8, 3 and 4, 3 layers, 3 scales", "MMDenseNet"),
     Row("BandSplitRNN", "BSRNN's idea, bands and widths for a processor core", "BandSplitRNN"),
@@ -290,31 +337,48 @@ def training_of(row):
 
 # ---- data
 
-def render_training(folder, bank, pieces):
-    """Paths of the caches `rooms`, `dry` and `one`, int16 (items, stems, samples): the same pieces, notes and tone
-    controls in all three."""
-    paths = {name: folder / f"{name}.npy" for name in ("rooms", "dry", "one")}
-    if all(path.exists() for path in paths.values()): return paths
-    folder.mkdir(parents=True, exist_ok=True)
+def render_training(folder, bank, pieces, needed=CACHES, items=ITEMS, workers=1):
+    """Paths of those of the caches `rooms`, `dry` and `one` that are needed, int16 (items, stems, samples): the same
+    pieces, notes and tone controls in all three. `bank`: a function that loads it, called if any is missing."""
+    paths = {name: folder / (f"{name}.npy" if items == ITEMS else f"{name}_{items}.npy") for name in needed}
+    missing = [name for name, path in paths.items() if not path.exists()]
+    if not missing: return paths
+    bank = bank()
     settings = dict(instruments=TRIO, sample_rate=RATE, seconds=ITEM_SECONDS, absent=0.2, other=0.15,
                     augmentation=(Equaliser(0.5, 3.0), Gain()), seed=SEED)
     several = balanced(bank, WEIGHTS)
     single = {name: own for name in several if (own := [i for i in bank.of(name) if i.split("/")[0] == SEEN_SOUNDFONT])}
-    sets = {name: Mixtures(pieces, bank_player(bank), own, **settings)
-            for name, own in (("several", several), ("one", single))}
-    stored = {name: np.zeros((ITEMS, len(STEMS), int(ITEM_SECONDS * RATE)), np.int16) for name in paths}
+    sets = {name: Mixtures(pieces, bank_player(bank), single if name == "one" else several, **settings)
+            for name in {"one" if name == "one" else "several" for name in missing}}
     to_int = lambda stems: np.round(stems / max(1.0, np.abs(stems).max() / 0.95) * 32767).astype(np.int16)
-    for i in range(ITEMS):
-        stems = {name: data.item(i)[1] for name, data in sets.items()}
-        made = dict(dry=stems["several"], rooms=Room()(stems["several"], RATE, np.random.default_rng([SEED, i, 2])),
-                    one=Room()(stems["one"], RATE, np.random.default_rng([SEED, i, 2])))
-        for name, waves in made.items():
-            stored[name][i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
-    groups = Counter(i.split("/")[0] for own in several.values() for i in dict.fromkeys(own))
-    write_json(folder / "bank.json", groups, indent=None)
-    for name, path in paths.items():
-        with atomic_path(path) as tmp: np.save(tmp, stored[name])
+    with ExitStack() as written:
+        stored = {name: np.lib.format.open_memmap(
+                      written.enter_context(atomic_path(paths[name])), "w+", np.int16,
+                      (items, len(STEMS), int(ITEM_SECONDS * RATE)))
+                  for name in missing}
+
+        def render(i):
+            stems = {name: data.item(i)[1] for name, data in sets.items()}
+            for name, out in stored.items():
+                waves = stems["one" if name == "one" else "several"]
+                if name != "dry": waves = Room()(waves, RATE, np.random.default_rng([SEED, i, 2]))
+                out[i] = to_int(WhiteNoise()(waves, RATE, np.random.default_rng([SEED, i, 3])))
+
+        in_processes(render, items, workers)
+        groups = Counter(i.split("/")[0] for own in several.values() for i in dict.fromkeys(own))
+        write_json(folder / "bank.json", groups, indent=None)
     return paths
+
+
+def in_processes(task, count, workers):
+    "task(0) to task(count - 1), every `workers`-th in the same process."
+    def some(first):
+        for i in range(first, count, workers): task(i)
+    if workers == 1: return some(0)
+    processes = [multiprocessing.get_context("fork").Process(target=some, args=(k,)) for k in range(workers)]
+    for process in processes: process.start()
+    for process in processes: process.join()
+    if any(process.exitcode for process in processes): raise SystemExit("rendering failed")
 
 
 def example(cache, rng, seconds):
@@ -331,7 +395,30 @@ def example(cache, rng, seconds):
         if np.square(stems.sum(0)).mean() > 1e-6: return stems
 
 
+def gathered(cache, row, step):
+    """What `example` draws, all of a batch at once on the cache's device; of a quarter more than it needs, the silent
+    come last."""
+    rng, length, stems = np.random.default_rng([row.seed, step]), int(row.seconds * RATE), len(STEMS)
+    count = row.batch + max(2, row.batch // 4)
+    together = rng.random((count, 1)) < 0.5
+    draw = lambda below: np.where(together, rng.integers(below, size=(count, 1)),
+                                  rng.integers(below, size=(count, stems)))
+    there = lambda x: torch.from_numpy(x).to(cache.device, non_blocking=True)[..., None]        # (count, stems, 1)
+    items, starts = there(draw(len(cache))), there(draw(cache.shape[2] - length + 1))
+    gains = there((10 ** (rng.uniform(-4, 4, (count, stems)) / 20)).astype(np.float32))
+    along = lambda size: torch.arange(size, device=cache.device)
+    sound = cache[items, along(stems)[:, None], starts + along(length)].float() / 32767 * gains
+    silent = sound.sum(1).square().mean(-1) <= 1e-6
+    return sound[silent.int().argsort(stable=True)[:row.batch]]
+
+
+@lru_cache
+def cache_on(path, device): return torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
+
+
 def batch_of(cache, row, step):
+    "Stems (batch, stems, samples), from a cache in memory or on a device."
+    if isinstance(cache, torch.Tensor): return gathered(cache, row, step)
     rng = np.random.default_rng([row.seed, step])
     return torch.from_numpy(np.stack([example(cache, rng, row.seconds) for _ in range(row.batch)]).astype(np.float32))
 
@@ -377,6 +464,15 @@ class RivalSeparator(Separator):
         return torch.stack([self.waves(channel) for channel in waveform.unbind(1)], 2)
 
 
+class FloatLSTM(nn.LSTM):
+    "In 32 bits inside autocast, too, which runs LSTMs on a GPU in float16 whatever it was asked for."
+    def forward(self, x, *state):
+        with torch.autocast(x.device.type, enabled=False): return super().forward(x.float(), *state)
+
+
+def config_of(row): return SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
+
+
 class RivalModule(SeparatorModule):
     "`SeparatorModule` with the losses of the rows; the one of the package where the row names no other."
     def __init__(self, config, train, kind):
@@ -412,12 +508,27 @@ def si_sdr_of(estimate, reference):
     return 10 * torch.log10((target.square().sum(-1) + 1e-8) / ((estimate - target).square().sum(-1) + 1e-8))
 
 
+@dataclass
+class Budget:
+    "What a row may spend: processor seconds, or so many updates, which the clock measures."
+    seconds: float
+    steps: int | None = None
+    deadline: float = math.inf                                                  # seconds since 1970
+
+    @property
+    def clock(self): return time.monotonic if self.steps else time.process_time
+
+    def share(self, state): return state["step"] / self.steps if self.steps else state["spent"] / self.seconds
+
+    def reached(self, mark, state): return state["step"] >= mark if self.steps else state["spent"] >= 60 * mark
+
+
 @contextmanager
-def counted(total):
-    "Adds the processor seconds spent inside to total[0]."
-    begun = time.process_time()
+def counted(total, clock=time.process_time):
+    "Adds the seconds spent inside to total[0]."
+    begun = clock()
     yield
-    total[0] += time.process_time() - begun
+    total[0] += clock() - begun
 
 
 class Checkpoint:
@@ -428,7 +539,7 @@ class Checkpoint:
         self.path, self.parts, self.saved = path, dict(module=module, optimizer=optimizer, scheduler=scheduler), 0.0
         self.state = dict(step=0, spent=0.0, data=0.0, losses=[], curve=[], marks={})
         if path is not None and path.exists():
-            kept = torch.load(path, weights_only=True)
+            kept = torch.load(path, weights_only=True, map_location="cpu")
             for name, part in self.parts.items(): part.load_state_dict(kept[name])
             self.state = kept["state"]
             torch.set_rng_state(kept["random"])
@@ -449,17 +560,18 @@ def prepare(module, row, cache):
 
 
 def learn(module, optimizer, stems, step, settings):
-    "One step; the loss."
-    with torch.autocast("cpu", torch.bfloat16): loss = module.loss(module.model, dict(stems=stems))
+    "One step; the loss, on the device."
+    torch.backends.cudnn.benchmark = True
+    with torch.autocast(stems.device.type, torch.bfloat16, enabled=settings.bf16):
+        loss = module.loss(module.model, dict(stems=stems))
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(module.model.parameters(), settings.clip)
     optimizer.step()
     decay = min(settings.ema, (1 + step) / (10 + step))
     with torch.no_grad():
-        for averaged, current in zip(module.ema.parameters(), module.model.parameters()):
-            averaged.lerp_(current, 1 - decay)
-    return loss.item()
+        torch._foreach_lerp_(list(module.ema.parameters()), list(module.model.parameters()), 1 - decay)
+    return loss.detach()
 
 
 def keep_buffers(module):
@@ -467,47 +579,68 @@ def keep_buffers(module):
     for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)
 
 
-def train(row, cache, budget, marks=(), sets=None, path=None):
-    """Until `budget` processor seconds are spent on training: separators of the last and of the averaged weights,
-    and what it took. At `marks` (minutes) the averaged weights are scored on `sets`; it goes on from the file at
-    `path`."""
+def train(row, cache, budget, marks=(), sets=None, path=None, bf16=True):
+    """Until the budget is spent on training: separators of the last and of the averaged weights, and what it took. At
+    `marks` (minutes, or updates) the averaged weights are scored on `sets`; it goes on from the file at `path`."""
     torch.manual_seed(row.seed)
-    config = SeparatorConfig(instruments=TRIO, network=row.network, options=row.options).at(RATE)
-    settings = TrainConfig(steps=10 ** 9, minutes=budget / 60, batch=row.batch, learning_rate=row.learning_rate,
-                           resolutions=row.resolutions, seed=row.seed)
+    config = config_of(row)
+    device = cache.device if isinstance(cache, torch.Tensor) else "cpu"
+    settings = TrainConfig(steps=budget.steps or 10 ** 9, minutes=None if budget.steps else budget.seconds / 60,
+                           batch=row.batch, learning_rate=row.learning_rate, resolutions=row.resolutions, seed=row.seed,
+                           bf16=bf16)
     module = RivalModule(config, settings, row.loss)
+    if budget.steps:
+        for part in module.modules():
+            if type(part) is nn.LSTM: part.__class__ = FloatLSTM
+    module.to(device)
     prepare(module, row, cache)
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     checkpoint = Checkpoint(path, module, optimizer, scheduler)
     state = checkpoint.state
     module.model.train()
-    while state["spent"] < budget:
+    while budget.share(state) < 1 and time.time() < budget.deadline:
         data, spent = [state["data"]], [state["spent"]]
-        with counted(data): stems = batch_of(cache, row, state["step"])
-        with counted(spent):
+        with counted(data, budget.clock): stems = batch_of(cache, row, state["step"])
+        with counted(spent, budget.clock):
             state["losses"].append(learn(module, optimizer, stems, state["step"], settings))
             state["step"] += 1
+            if budget.share(state) >= 1 and stems.is_cuda: torch.cuda.synchronize()
         state["data"], state["spent"] = data[0], spent[0]
         module.seconds = state["spent"]
         scheduler.step()
-        if state["spent"] > budget * (len(state["curve"]) + 1) / 12:
-            state["curve"].append(round(float(np.mean(state["losses"])), 3)); state["losses"] = []
-        due = [mark for mark in marks if 60 * mark <= state["spent"] and f"{mark:g}" not in state["marks"]]
+        if budget.share(state) >= (len(state["curve"]) + 1) / 12:
+            state["curve"].append(round(float(np.mean([float(x) for x in state["losses"]])), 3)); state["losses"] = []
+            if budget.steps:
+                print(f"  {row.name}: {state['step']} updates, {state['spent'] + state['data']:.0f} s, loss "
+                      f"{state['curve'][-1]}", flush=True)
+        due = [mark for mark in marks if budget.reached(mark, state) and f"{mark:g}" not in state["marks"]]
         for mark in due:
             keep_buffers(module)
             scores = {label: {key: found[key] for key in ("n", "mean", "median")}
                       for label, found in evaluate(separate_with(module.ema.eval()), sets).items()}
             state["marks"][f"{mark:g}"] = dict(steps=state["step"], scores=scores)
-            print(f"  {row.name}, {mark:g} min: " + ", ".join(f"{k} {v}" for k, v in cells(scores).items()),
-                  flush=True)
+            print(f"  {row.name}, {mark:g} {'updates' if budget.steps else 'min'}: "
+                  + ", ".join(f"{k} {v}" for k, v in cells(scores).items()), flush=True)
         checkpoint.save(always=bool(due))
     checkpoint.save(always=True)
     keep_buffers(module)
-    return module.eval(), dict(train_cpu_seconds=round(state["spent"], 1), data_cpu_seconds=round(state["data"], 1),
-                               steps=state["step"], curve=state["curve"],
+    took = (dict(train_seconds=round(state["spent"] + state["data"], 1)) if budget.steps else
+            dict(train_cpu_seconds=round(state["spent"], 1), data_cpu_seconds=round(state["data"], 1)))
+    return module.eval(), dict(took, steps=state["step"], curve=state["curve"],
                                audio_hours=round(state["step"] * row.batch * row.seconds / 3600, 2),
+                               **(dict(bf16=False) if not bf16 else {}),
+                               **(dict(cut_off=True) if budget.share(state) < 1 else {}),
                                **(dict(marks=state["marks"]) if marks else {}))
+
+
+def train_somehow(row, cache, budget, *others):
+    "In bfloat16; on a device that refuses, in float32."
+    try: return train(row, cache, budget, *others)
+    except RuntimeError as error:
+        if not budget.steps: raise
+        print(f"{row.name}: once more in float32 ({str(error)[:300]})", flush=True)
+    return train(row, cache, budget, *others, bf16=False)
 
 
 # ---- what it costs and what it gives
@@ -526,7 +659,9 @@ def gmac_per_second(model, seconds=4):
     handles = [m.register_forward_hook(recurrent_macs) for m in lstms]
     for m in lstms: m.counted = 0
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter: model(0.1 * torch.randn(1, 1, seconds * RATE))
+    torch.backends.mha.set_fastpath_enabled(False)                              # one operation, not counted
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter: model(0.1 * torch.randn(1, 1, seconds * RATE))
+    torch.backends.mha.set_fastpath_enabled(True)
     for handle in handles: handle.remove()
     inside = sum(v for name, v in counter.get_flop_counts()["Global"].items() if "lstm" in str(name)
                  or "rnn" in str(name))
@@ -562,9 +697,16 @@ def evaluate(separate, sets):
     return out
 
 
+def costs_of(model):
+    return dict(gmac_per_s=round(gmac_per_second(model), 4), cpu_s_per_s=round(cpu_per_second(model), 4))
+
+
 def separate_with(model):
+    device = next(model.parameters()).device
     def separate(stems):
-        with torch.inference_mode(): return model(torch.from_numpy(stems.sum(0))[None, None])[0, :len(TRIO), 0].numpy()
+        torch.backends.cudnn.benchmark = False                                  # hardly two are of one length
+        with torch.inference_mode():
+            return model(torch.from_numpy(stems.sum(0))[None, None].to(device))[0, :len(TRIO), 0].float().cpu().numpy()
     return separate
 
 
@@ -573,13 +715,37 @@ def ideal(stems): return oracle(stems.sum(0), stems, n_fft=2048, hop=512).numpy(
 
 # ---- results
 
-def keep(path, about, entry, name):
-    "Add to what is on disk, which another process may have added to since."
-    log = read_json(path, dict(rows={}))
-    log |= about
-    log["rows"][name] = entry
-    write_json(path, log)
-    return log
+@contextmanager
+def alone(folder):
+    "One process at a time."
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try: fcntl.flock(handle, fcntl.LOCK_EX); yield
+    finally: os.close(handle)
+
+
+def keep(path, about, rows):
+    "Add to what is on disk, which another process may have added to since, and write the table."
+    with alone(path.parent):
+        log = read_json(path, dict(rows={}))
+        log |= about
+        log["rows"] |= rows
+        spent = [row["data_cpu_seconds"] for row in log["rows"].values() if "data_cpu_seconds" in row]
+        if spent: log["data_seconds"] = max(spent)
+        write_json(path, log)
+        if log["rows"]: write_table(path.with_suffix(".md"), log)
+
+
+def add_costs(path):
+    "Multiply-adds and processor seconds of rows that lack them, of untrained networks."
+    for row in ROWS:
+        entry = read_json(path)["rows"].get(row.name)
+        if entry is None or "gmac_per_s" in entry: continue
+        try: model = RivalSeparator(config_of(row)).eval()
+        except ImportError as e: print(f"{row.name}: left out ({e})"); continue
+        entry |= costs_of(model)
+        keep(path, dict(costs_machine=processor()), {row.name: entry})
+        print(f"{row.name}: {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s", flush=True)
 
 
 def cells(scores):
@@ -587,12 +753,35 @@ def cells(scores):
     return {f"{label} ({scores[label]['n']})": of(scores[label]) for label in SETS if label in scores}
 
 
+def curve_of(entry):
+    "Marks and what was scored there; the end of a row that was not cut off is one, too."
+    whole = {} if entry.get("cut_off") or "train_cpu_seconds" in entry else {str(entry["steps"]): entry}
+    return entry.get("marks", {}) | whole
+
+
+def core_minutes(name, examples):
+    "What so many examples take on a processor core, from a row's steps there in two minutes; None without a row."
+    entry = read_json(RESULTS / "rivals.json", dict(rows={}))["rows"].get(name)
+    return entry and examples / entry["batch"] / entry["steps"] * entry["train_cpu_seconds"] / 60
+
+
 def line_of(row, entry, first):
-    "A line of the table; its first column is called `first`."
+    "A line of the table; its first column is called `first`. A row that was cut off has the scores of its last mark."
+    of = lambda key, digits: f"{entry[key]:.{digits}f}" if key in entry else None
+    scores = entry["scores"]
+    if "train_cpu_seconds" in entry:
+        spent = {"training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}", "steps": entry["steps"]}
+    else:
+        steps, of_cut = entry["steps"], ""
+        if entry.get("cut_off") and entry.get("marks"):
+            steps, scores = (list(entry["marks"].values())[-1][key] for key in ("steps", "scores"))
+            of_cut = f" (cut off at {entry['steps']})"
+        examples = steps * entry["batch"]
+        minutes = core_minutes(row.name, examples)
+        spent = {"updates": f"{steps}{of_cut}", "training, h of sound": f"{examples * entry['seconds'] / 3600:.1f}",
+                 "on a core, min": minutes and f"{minutes:.0f}"}
     return {first: row.name, "what": row.change, "parameters": f"{entry['parameters'] / 1e6:.2f} M",
-            "GMAC/s": f"{entry['gmac_per_s']:.2f}",
-            "CPU s/s": f"{entry['cpu_s_per_s']:.3f}", "training, CPU min": f"{entry['train_cpu_seconds'] / 60:.1f}",
-            "steps": entry["steps"], **cells(entry["scores"])}
+            "GMAC/s": of("gmac_per_s", 2), "CPU s/s": of("cpu_s_per_s", 3), **spent, **cells(scores)}
 
 
 def tables_of(log):
@@ -611,22 +800,49 @@ def tables_of(log):
     return networks, changes
 
 
-def write_table(path, log):
-    networks, changes = tables_of(log)
+def terms_of(log):
+    "What every row was trained on, and how long."
     groups = ", ".join(f"{count} of {group}" for group, count in log["bank"].items())
-    text = f"""# Rivals and experiments
-
-`{log['command']}` on {log['machine']}, one thread; torch {log['torch']}.
+    if "steps" not in log:
+        return f"""`{log['command']}` on {log['machine']}, one thread; torch {log['torch']}.
 
 Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces \
 ({log['audio_minutes']:.0f} minutes, drawn from and mixed
-anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of {BATCH} x \
-{SECONDS:g} s unless
+anew), the same crops in the same order, AdamW (at most {LEARNING_RATE:g}, then down a cosine), batches of \
+{log.get('batch', BATCH)} x {SECONDS:g} s unless
 the row says otherwise, and the same budget: {log['seconds']:g} s of processor time in forward (products in bfloat16), \
 backward and
 optimizer; assembling batches is not counted, it took up to {log['data_seconds']:.0f} s. At {log['seconds'] / 60:.3g} \
 min each the table shows what learns
-most from little data, not where each would end. Instances of the note bank: {groups}.
+most from little data, not where each would end. Instances of the note bank: {groups}."""
+    cut = [name for name, row in log["rows"].items() if row.get("cut_off")]
+    cut_off = f"""
+
+{'; '.join(cut)}: cut off when the time was up. The row has the scores after as many updates as stand there, at a
+learning rate that had not yet come down; below they stand beside those of the others after as many.""" if cut else ""
+    slower = [name for name, row in log["rows"].items() if row["learning_rate"] != LEARNING_RATE]
+    whole = [name for name, row in log["rows"].items() if not row.get("bf16", True)]
+    return f"""`{log['command']}` on {log['machine']}, shared with other trainings; torch {log['torch']}.
+
+Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces \
+({log['audio_minutes'] / 60:.1f} hours, drawn from and mixed
+anew), and the same {log['steps']} updates of {log.get('batch', BATCH)} x {SECONDS:g} s, the same crops in the same \
+order, with AdamW (at most {LEARNING_RATE:g}\
+{f'; {" and ".join(slower)}: 3e-4' if slower else ''}; then down a cosine); products
+in bfloat16, recurrent layers in float32\
+{f' (all in float32: {", ".join(whole)})' if whole else ''}. So all were given the same sound as often, however long \
+each took over it.
+"On a core": the minutes that as many examples would take there, by the steps of two minutes in `rivals.md`.{cut_off}
+
+Instances of the note bank: {groups}."""
+
+
+def write_table(path, log):
+    networks, changes = tables_of(log)
+    measured = f", on {log['costs_machine']}, beside other work" if "costs_machine" in log else ""
+    text = f"""# Rivals and experiments
+
+{terms_of(log)}
 
 SI-SDR improvement in dB over the unprocessed mixture, mean / median over the stems that sound beside another (n \
 above); {log['count']} mixtures
@@ -634,20 +850,21 @@ of {TEST_SECONDS:g} s at 22050 Hz for each soundfont. Seen soundfont: {SEEN_SOUN
 {HELD_OUT_SOUNDFONT}; in rooms: the mixtures of the seen
 soundfont, reverberated, against reverberant stems; recordings: R01 to R04. GMAC/s: billions of multiply-adds per \
 second of audio;
-CPU s/s: processor seconds per second of mono audio at 22050 Hz.
+CPU s/s: processor seconds per second of mono audio at 22050 Hz{measured}.
 
 ## Networks
 
 {format_table(networks)}
 """
     if changes: text += f"\n## HarmonicRNN, one change a row\n\n{format_table(changes)}\n"
-    marked = {name: row["marks"] for name, row in log["rows"].items() if row.get("marks")}
+    marked = {row.name: curve_of(entry) for row in ROWS if (entry := log["rows"].get(row.name)) and entry.get("marks")}
+    unit, when = (("updates", "updates") if "steps" in log else ("min", "minutes of a core"))
     for label in SETS if marked else ():
-        lines = [{"network": name} | {f"{mark} min": cells(at["scores"]).get(f"{label} ({at['scores'][label]['n']})")
+        lines = [{"network": name} | {f"{mark} {unit}": cells(at["scores"]).get(f"{label} ({at['scores'][label]['n']})")
                                       for mark, at in marks.items() if label in at["scores"]}
                  for name, marks in marked.items()]
-        text += (f"\n## Learning curves: {label}\n\nMean / median after so many minutes of a core.\n\n"
-                 f"{format_table(lines)}\n")
+        if max(map(len, lines)) < 3: continue                                   # no curve
+        text += f"\n## Learning curves: {label}\n\nMean / median after so many {when}.\n\n{format_table(lines)}\n"
     write_text(path, text)
 
 
@@ -667,51 +884,87 @@ def main():
     parser.add_argument("--marks", type=float, nargs="*", default=[], metavar="MINUTES",
                         help="score the averaged weights then, too: learning curves")
     parser.add_argument("--checkpoints", help="folder for checkpoints: a row that was cut off goes on where it stopped")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, which needs --steps")
+    parser.add_argument("--steps", type=int, help="updates for each row, instead of --seconds; so are --marks then")
+    parser.add_argument("--batch", type=int, help="examples of an update, for all rows")
+    parser.add_argument("--items", type=int, default=ITEMS, help="excerpts to train on")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render them")
+    parser.add_argument("--deadline", type=float, default=math.inf, metavar="SECONDS",
+                        help="since 1970: the row at hand stops then, with the marks that it has, and no other begins")
+    parser.add_argument("--render", action="store_true", help="make what all rows share and end")
+    parser.add_argument("--costs", action="store_true", help="add multiply-adds and processor times where they lack")
     parser.add_argument("--name", default="rivals", help="of the results")
     parser.add_argument("--out", default=str(RESULTS))
     args = parser.parse_args()
+    if args.device != "cpu" and not args.steps: parser.error("--device: processor seconds mean nothing there; --steps")
     path = Path(args.out) / f"{args.name}.json"
     if args.checkpoints: Path(args.checkpoints).mkdir(parents=True, exist_ok=True)
     if args.list: return print("\n".join(f"{row.kind:11} {row.name}: {row.change}" for row in ROWS))
     if args.table: return write_table(path.with_suffix(".md"), json.loads(path.read_text()))
     torch.set_num_threads(1)
+    if args.costs: return add_costs(path)
+    run(args, path, parser)
+
+
+def run(args, path, parser):
+    "All rows that are asked for and not there."
+    torch.set_float32_matmul_precision("high")                                  # changes nothing on a processor
+    torch.backends.cudnn.benchmark_limit = 4
+    rows = [replace(row, batch=args.batch or row.batch) for row in ROWS]
+    chosen = [next(row for row in rows if row.name == name) for name in args.only]
     folder, pieces = Path(args.cache), PieceBank.load(args.pieces).split()
-    caches = render_training(folder, None if (folder / "one.npy").exists() else NoteBank.load(args.bank),
-                             pieces["train"])
+    caches = render_training(folder, lambda: NoteBank.load(args.bank), pieces["train"],
+                             [name for name in CACHES if any(row.data == name for row in chosen)], args.items,
+                             args.workers)
     sets = render_tests(folder, pieces["test"], args.recordings, args.count)
-    done = read_json(path, {})
-    if done and (done["seconds"], done["count"]) != (args.seconds, args.count):
-        parser.error(f"{path} holds rows of {done['seconds']:g} s and {done['count']} mixtures; give these, or another "
-                     "--out")
-    about = dict(command=f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}"
-                         + (f" --marks {' '.join(f'{mark:g}' for mark in args.marks)}" if args.marks else ""),
-                 machine=processor(),
-                 torch=torch.__version__, instsep=__version__, seconds=args.seconds, count=args.count, items=ITEMS,
-                 item_seconds=ITEM_SECONDS,
-                 audio_minutes=ITEMS * ITEM_SECONDS / 60, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
+    budget = Budget(args.seconds, args.steps, args.deadline)
+    done, terms = read_json(path, {}), dict(count=args.count, items=args.items, batch=args.batch, steps=args.steps,
+                                            seconds=None if args.steps else args.seconds)
+    if done and any(done.get(key) != value for key, value in terms.items()):
+        parser.error(f"{path} holds rows of { {key: done.get(key) for key in terms} }; give these, or another --out")
+    command = (f"python benchmarks/rivals.py --bank BANK --device {args.device} --steps {args.steps} --items "
+               f"{args.items}" if args.steps else
+               f"OMP_NUM_THREADS=1 python benchmarks/rivals.py --bank BANK --seconds {args.seconds:g}")
+    command += f" --batch {args.batch}" if args.batch else ""
+    command += f" --marks {' '.join(f'{mark:g}' for mark in args.marks)}" if args.marks else ""
+    about = dict(command=command,
+                 machine=torch.cuda.get_device_name() if args.device.startswith("cuda") and not args.render
+                 else processor(),
+                 torch=torch.__version__, instsep=__version__,
+                 **{key: value for key, value in terms.items() if value is not None}, item_seconds=ITEM_SECONDS,
+                 audio_minutes=args.items * ITEM_SECONDS / 60, seen=SEEN_SOUNDFONT, held_out=HELD_OUT_SOUNDFONT,
                  bank=json.loads((folder / "bank.json").read_text()), oracle=done.get("oracle")
                  or evaluate(ideal, sets))
-    for row in (next(row for row in ROWS if row.name == name) for name in args.only):
-        if row.name in read_json(path, dict(rows={}))["rows"]: continue
+    if args.render: return keep(path, about, {})
+    early = {label: sets[label] for label in SETS[:2] if label in sets} if args.steps else sets
+    for row in chosen:
+        there = read_json(path, dict(rows={}))["rows"].get(row.name)
+        if there and not there.get("cut_off"): continue
+        if time.time() > args.deadline: print(f"{row.name}: no time left"); continue
         file = f"{row.name.replace(' ', '_').replace(',', '')}.pt"
         kept = Path(args.checkpoints) / file if args.checkpoints else None
-        try: module, took = train(row, np.load(caches[row.data]), args.seconds, args.marks, sets, kept)
-        except ImportError as e: print(f"{row.name}: left out ({e})"); continue
-        for twin in (other for other in ROWS if training_of(other) == training_of(row)):
-            model, begun = module.ema if twin.averaged else module.model, time.process_time()
-            entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
-                         gmac_per_s=round(gmac_per_second(model), 4),
-                         cpu_s_per_s=round(cpu_per_second(model), 4), **took,
-                         scores=evaluate(separate_with(model), sets))
-            entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
-            log = read_json(path, dict(rows={}))
-            about["data_seconds"] = max(r["data_cpu_seconds"] for r in [*log["rows"].values(), entry])
-            log = keep(path, about, entry, twin.name)
-            write_table(path.with_suffix(".md"), log)
-            print(f"{twin.name}: {took['steps']} steps, loss {took['curve'][0]} to {took['curve'][-1]}, "
-                  f"{entry['parameters'] / 1e6:.2f} M, {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} "
-                  "CPU s/s; "
-                  + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+        cache = cache_on(caches[row.data], args.device) if args.steps else np.load(caches[row.data])
+        try:
+            module, took = train_somehow(row, cache, budget, args.marks, early, kept)
+            for twin in (other for other in (chosen if args.steps else rows) if training_of(other) == training_of(row)):
+                model, begun = module.ema if twin.averaged else module.model, time.process_time()
+                entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
+                             **({} if args.steps else costs_of(model)), **took,
+                             scores={} if "cut_off" in took else evaluate(separate_with(model), sets))
+                entry["score_cpu_seconds"] = round(time.process_time() - begun, 1)
+                keep(path, about, {twin.name: entry})
+                losses = " to ".join(str(loss) for loss in took["curve"][:1] + took["curve"][1:][-1:])
+                print(f"{twin.name}: {took['steps']} steps, loss {losses}, {entry['parameters'] / 1e6:.2f} M"
+                      + ("" if args.steps else
+                         f", {entry['gmac_per_s']:.2f} GMAC/s, {entry['cpu_s_per_s']:.3f} CPU s/s")
+                      + f"; {took.get('train_seconds', took.get('train_cpu_seconds'))} s; "
+                      + ", ".join(f"{k} {v}" for k, v in cells(entry["scores"]).items()), flush=True)
+        except ImportError as e: print(f"{row.name}: left out ({e})")
+        except Exception:
+            if not args.steps: raise
+            traceback.print_exc()                                               # the others still have their time
+        module = model = None
+        if args.device != "cpu": torch.cuda.empty_cache()
 
 
 if __name__ == "__main__": main()

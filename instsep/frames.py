@@ -157,10 +157,10 @@ def note_targets(
 class PeakPickingConfig:
     """How notes are picked from the posteriors. The onset's threshold was best on validation mixtures
     (`nbs/results/notes_thresholds.json`); the frame's lies between the best of two such sets."""
-    onset: float = 0.3    # a peak of the onset's probability counts from here
+    onset: float = 0.4    # a peak of the onset's probability counts from here
     frame: float = 0.5    # a note ends where the frame's probability falls below this
     shortest: float = 0.03  # s
-    repeat: float = 0.15  # and from here where the same pitch began just before; as `onset`: no such exception
+    repeat: float = 0.2   # and from here where the same pitch began just before; as `onset`: no such exception
     repeat_within: float = 0.15  # s, how long before
     even: float = 0.05    # and from here in a gap of an even row of repetitions; as `onset`: no such exception
     # of sharing a note out among the instruments, see `share_across_instruments`; 1: each instrument by itself

@@ -388,6 +388,9 @@ class Mixtures(Dataset):
         other: float = 0.25,             # probability that an out-of-set instrument plays along
         augmentation: tuple = DEFAULT_AUGMENTATION,
         performance=humanize,            # a function (notes, instrument, rng) -> notes: how they are played
+        tempo=None,                      # a function (parts, seconds, rng) -> parts: what all players do with time
+        most_others: int = 1,            # how many out-of-set instruments play along at most
+        other_weights: dict[str, float] | None = None,  # how often each of them is drawn; those not named: 1
         seed: int = 0,
         length: int = 1_000_000,         # how many items the dataset says it has
     ):
@@ -404,7 +407,8 @@ class Mixtures(Dataset):
         self.pieces, self.player, self.instances = list(pieces), player, instances
         self.instruments, self.sample_rate, self.seconds = tuple(instruments), sample_rate, seconds
         self.kinds, self.absent, self.other, self.augmentation = kinds, absent, other, augmentation
-        self.performance, self.seed, self.length = performance, seed, length
+        self.performance, self.tempo, self.seed, self.length = performance, tempo, seed, length
+        self.most_others, self.other_weights = most_others, other_weights
 
     def __len__(self): return self.length
 
@@ -412,6 +416,13 @@ class Mixtures(Dataset):
     def stems(self) -> tuple[str, ...]:
         "Names of the stems: the instruments, then `other`."
         return (*self.instruments, "other")
+
+    def _others(self, names: list[str], rng) -> list[str]:
+        "Which out-of-set instruments play along."
+        if self.most_others == 1 and not self.other_weights: return [str(rng.choice(names))]
+        weights = np.array([(self.other_weights or {}).get(name, 1.0) for name in names])
+        count = min(int(rng.integers(1, self.most_others + 1)), int((weights > 0).sum()))
+        return [str(name) for name in rng.choice(names, count, replace=False, p=weights / weights.sum())]
 
     def score(self, index: int) -> Score:
         "What is played in item `index`."
@@ -423,10 +434,13 @@ class Mixtures(Dataset):
         names += [n for n in rng.permutation(self.instruments) if n not in names][:max(0, least - len(names))]
         if kind == "octaves": names = names[:2]
         others = [n for n in self.instances if n not in self.instruments and self.instances[n]]
-        out_of_set = [str(rng.choice(others))] if others and rng.random() < self.other else []
+        out_of_set = self._others(others, rng) if others and rng.random() < self.other else []
         lines = _written_parts(kind, [INSTRUMENTS[n] for n in names], self.pieces, self.seconds, rng)
         if out_of_set:
-            lines |= _written_parts("unrelated", [INSTRUMENTS[out_of_set[0]]], self.pieces, self.seconds, rng)
+            lines |= _written_parts("unrelated", [INSTRUMENTS[n] for n in out_of_set], self.pieces, self.seconds, rng)
+        if self.tempo:
+            bent = self.tempo([notes for notes, _ in lines.values()], self.seconds, rng)
+            lines = {name: (notes, piece) for (name, (_, piece)), notes in zip(lines.items(), bent)}
         score = Score(kind, self.seconds, out_of_set=tuple(out_of_set))
         for name, (notes, piece) in lines.items():
             score.parts[name] = self.performance(notes, INSTRUMENTS[name], rng)

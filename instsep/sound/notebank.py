@@ -19,8 +19,8 @@ from ..core import InstsepError, atomic_path
 from .containers import SUFFIXES
 
 # %% auto #0
-__all__ = ['RecordedNote', 'NoteBank', 'render', 'record_soundfont', 'pitch_from_name', 'velocity_from_name', 'measure_pitch',
-           'find_onset', 'record_folder']
+__all__ = ['RecordedNote', 'NoteBank', 'render', 'record_soundfont', 'pitch_from_name', 'velocity_from_name', 'layer_velocities',
+           'measure_pitch', 'find_onset', 'record_folder']
 
 # %% ../../nbs/reference/sound/notebank.ipynb #0266111e
 @dataclass
@@ -287,6 +287,26 @@ def velocity_from_name(
     words = re.split(r"[_. ]", Path(name).stem.replace("mezzo-piano", "mp").replace("mezzo-forte", "mf"))
     return next((_DYNAMICS[w] for w in reversed(words) if w in _DYNAMICS), 80)
 
+# %% ../../nbs/reference/sound/notebank.ipynb #1a7e4c01
+_LAYER = re.compile(r"\dv(\d+)")
+
+
+def layer_velocities(
+    names: list[str],  # of the files of one instrument
+) -> list[int]:        # MIDI velocity of each
+    """Velocities of a folder. What stands behind the `v` of `A4v2` is told by all of its files: above 6, one of
+    Salamander's 16 layers; else a rank from soft to loud, spread from 50 to 100; else, where it follows the pitch, the
+    guitar's string, which says nothing of how loud."""
+    found = [int(match[1]) if (match := _LAYER.search(name)) else None for name in names]
+    layers = sorted({layer for layer in found if layer is not None})
+    if not layers or layers[-1] > 6: return [velocity_from_name(name) for name in names]
+    pairs = [(layer, pitch_from_name(name)) for layer, name in zip(found, names)
+             if layer is not None and pitch_from_name(name) is not None]
+    strings = len(layers) >= 4 and len(pairs) > 3 and np.corrcoef(np.array(pairs, float).T)[0, 1] > 0.7
+    if len(layers) == 1 or strings: velocity = dict.fromkeys(layers, 80)
+    else: velocity = dict(zip(layers, np.rint(np.linspace(50, 100, len(layers))).astype(int).tolist()))
+    return [velocity_from_name(name) if layer is None else velocity[layer] for layer, name in zip(found, names)]
+
 # %% ../../nbs/reference/sound/notebank.ipynb #d3f35b3f
 def measure_pitch(
     wave: np.ndarray,  # (samples,) from the onset on
@@ -361,7 +381,8 @@ def record_folder(
     instance = instance or f"{folder.parent.name}/{folder.name}"
     recorded = []
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    for path in tqdm(files, desc=instance, disable=not progress):
+    velocities = layer_velocities([path.name for path in files])
+    for path, velocity in zip(tqdm(files, desc=instance, disable=not progress), velocities):
         pitch = pitch_from_name(path.name)
         try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0] if pitch is not None else None
         except InstsepError as e: wave = None; tqdm.write(str(e))
@@ -374,7 +395,7 @@ def record_folder(
         wave = _sustain(wave, sample_rate, measured, seconds).copy()
         wave[-min(len(wave), sample_rate // 20):] *= np.linspace(1, 0, min(len(wave), sample_rate // 20),
                                                                  dtype=np.float32)
-        recorded.append(RecordedNote(instrument, instance, measured, velocity_from_name(path.name), wave,
+        recorded.append(RecordedNote(instrument, instance, measured, velocity, wave,
                                      _RELEASE.get(instrument, 400.0)))
     if not recorded:
         raise InstsepError(f"note bank: no notes in {folder}; files are named after their pitch, like A4.wav")

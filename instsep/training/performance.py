@@ -15,8 +15,8 @@ from ..mixtures import (Equaliser, Gain, Instrument, Room, WhiteNoise, _fft_size
 from ..sound.notebank import NoteBank, _release_ramp
 
 # %% auto #0
-__all__ = ['PERFORMED_AUGMENTATION', 'repeat_notes', 'phrase_velocities', 'humanize_phrases', 'expressive_player',
-           'RecordingDirt', 'UnequalGain']
+__all__ = ['PERFORMED_AUGMENTATION', 'ROUGH_AUGMENTATION', 'repeat_notes', 'phrase_velocities', 'humanize_phrases',
+           'add_ornaments', 'humanize_ornamented', 'rubato', 'expressive_player', 'RecordingDirt', 'UnequalGain']
 
 # %% ../../nbs/reference/training/performance.ipynb #96d2a2d6
 def repeat_notes(
@@ -79,6 +79,55 @@ def humanize_phrases(
             notes[note, :2] += delay * place
     notes[:, 3] = phrase_velocities(notes, instrument, rng)
     return notes
+
+# %% ../../nbs/reference/training/performance.ipynb #4c1d0a02
+def add_ornaments(
+    notes: np.ndarray,          # (n, 4): onset s, offset s, pitch, velocity
+    rng: np.random.Generator,
+) -> np.ndarray:                # (m, 4), by onset
+    "Grace notes a step below or above before some notes, and trills of 6 to 12 notes a second in place of long ones."
+    graces, trills, out = rng.uniform(0.05, 0.3), rng.uniform(0, 0.3), []
+    rate = rng.uniform(6, 12)
+    for onset, offset, pitch, velocity in notes:
+        step, drawn = int(rng.choice([-2, -1, 1, 2])), rng.random()
+        if drawn < trills and offset - onset > 3 / rate:
+            begins = onset + np.arange(min(int((offset - onset) * rate), 24)) / rate
+            ends = np.append(begins[1:] - rng.uniform(0, 0.2) / rate, offset)
+            out += [(begin, end, pitch + abs(step) * (j % 2), velocity + rng.normal(0, 5))
+                    for j, (begin, end) in enumerate(zip(begins, ends))]
+            continue
+        length = rng.uniform(0.04, 0.11)
+        if drawn > 1 - graces and onset > length:
+            out.append((onset - length, onset - rng.uniform(0, 0.3) * length, pitch + step, velocity - 8))
+        out.append((onset, offset, pitch, velocity))
+    return np.array(out)[np.argsort([note[0] for note in out], kind="stable")]
+
+# %% ../../nbs/reference/training/performance.ipynb #4c1d0a03
+def humanize_ornamented(
+    notes: np.ndarray,          # (n, 4): onset s, offset s, pitch, velocity
+    instrument: Instrument,
+    rng: np.random.Generator,
+) -> np.ndarray:                # (m, 4)
+    "`humanize_phrases`, with ornaments in one part of four."
+    if len(notes) and rng.random() < 0.25: notes = add_ornaments(notes, rng)
+    return humanize_phrases(notes, instrument, rng)
+
+# %% ../../nbs/reference/training/performance.ipynb #4c1d0a04
+def rubato(
+    parts: list[np.ndarray],    # each (n, 4): onset s, offset s, pitch, velocity
+    seconds: float,             # of the mixture
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    "All parts, with their times bent alike: tempo wanders by 5 to 25 %, and one passage in five slows down to its end."
+    knots = np.arange(0.0, seconds + 1.0)                                       # one a second
+    drawn = rng.normal(0, rng.uniform(0.05, 0.25), len(knots))
+    tempo = np.exp(np.convolve(np.pad(drawn, 1, "edge"), [0.25, 0.5, 0.25], "valid"))
+    if rng.random() < 0.2: tempo = tempo * np.linspace(1, rng.uniform(0.4, 0.8), len(knots))
+    heard = np.concatenate([[0.0], np.cumsum(1 / tempo[:-1])])                  # when each second of the score is played
+    def bend(time):
+        inside = np.interp(time, knots, heard)
+        return inside + np.minimum(time, 0) + np.maximum(time - knots[-1], 0)
+    return [np.column_stack([bend(part[:, 0]), bend(part[:, 1]), part[:, 2:]]) for part in parts]
 
 # %% ../../nbs/reference/training/performance.ipynb #806a2e84
 def _bend(rng, time: np.ndarray, held: float, vibrato: float, speed: float, slides: float) -> np.ndarray | float:
@@ -157,8 +206,11 @@ def expressive_player(
 # %% ../../nbs/reference/training/performance.ipynb #3e4ec479
 @dataclass
 class RecordingDirt:
-    "Band limit, mains hum and coloured noise, as recordings carry them."
+    "Band limit, mains hum, coloured noise, rumble and clipping, as recordings carry them."
     p: float = 0.35   # probability of any of it
+    hum_db: tuple[float, float] = (-45.0, -22.0)  # of its fundamental, below the mixture
+    rumble: float = 0.0   # probability of noise below 80 Hz
+    clip: float = 0.0     # probability that peaks are cut off, by up to 9 dB
 
     def __call__(self, stems, sample_rate, rng):  # (stems, samples) -> (stems, samples)
         if rng.random() >= self.p: return stems
@@ -172,13 +224,20 @@ class RecordingDirt:
                 if stem.any(): stems[k] = np.fft.irfft(np.fft.rfft(stem, size) * gain, size)[:samples]
         if rng.random() < 0.25:
             mains, time = rng.choice([50, 60]), np.arange(samples) / sample_rate
-            loud, falling = level * 10 ** (rng.uniform(-45, -22) / 20), rng.uniform(0.3, 1.5)
+            loud, falling = level * 10 ** (rng.uniform(*self.hum_db) / 20), rng.uniform(0.3, 1.5)
             for k in range(1, 6):
                 stems[-1] += loud / k ** falling * np.sin(2 * np.pi * mains * k * time + rng.uniform(0, 6.3))
         if rng.random() < 0.4:
             colour = np.maximum(frequency, 20) ** -rng.uniform(0, 1)
             noise = np.fft.irfft(np.fft.rfft(rng.normal(size=size)) * colour, size)[:samples]
             stems[-1] += noise / noise.std() * level * 10 ** (rng.uniform(-50, -25) / 20)
+        if self.rumble and rng.random() < self.rumble:
+            noise = np.fft.irfft(np.fft.rfft(rng.normal(size=size)) / (1 + (frequency / 40) ** 4), size)[:samples]
+            stems[-1] += noise / noise.std() * level * 10 ** (rng.uniform(-30, -10) / 20)
+        if self.clip and rng.random() < self.clip:                              # each stem is turned down as its sum is
+            mixture = stems.sum(0)
+            ceiling = np.abs(mixture).max() * 10 ** (-rng.uniform(1, 9) / 20)
+            stems *= np.clip(ceiling / np.maximum(np.abs(mixture), 1e-9), 0, 1).astype(np.float32)
         return stems
 
 # %% ../../nbs/reference/training/performance.ipynb #e39fc5d5
@@ -193,3 +252,6 @@ class UnequalGain:
 
 PERFORMED_AUGMENTATION = (Equaliser(0.5, 3.5), UnequalGain(),
                           Room(0.35, separate_rooms=0.5), WhiteNoise(0.2), RecordingDirt())
+# what recordings carry at its worst, too: hum 12 dB below the music, rumble, clipping
+ROUGH_AUGMENTATION = (Equaliser(0.5, 3.5), UnequalGain(), Room(0.35, separate_rooms=0.5), WhiteNoise(0.2),
+                      RecordingDirt(0.4, hum_db=(-45.0, -12.0), rumble=0.25, clip=0.12))
