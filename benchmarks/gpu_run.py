@@ -40,9 +40,9 @@ ABSENT, OTHER, OPTIONS = 0.27, 0.4, dict(learning_rate=1e-3, warmup=40, ema=0.99
 MARKS = 0.4, 0.7, 1.0                                        # shares of the time
 INVENTED = dict(clarinet=60, guitar=40, piano=40, flute=30, violin=15)
 # how often each out-of-set instrument is drawn, up to three at once; those not named: 1
-OTHER_WEIGHTS = dict(flute=6, oboe=4, bassoon=4, saxophone=4, violin=4, voice=3, trumpet=3, cello=3, viola=2, recorder=2,
-                     piccolo=2, choir=2, harp=2) | {"soprano-sax": 3, "french-horn": 3, "english-horn": 2}
-VARIED = dict(clarinet=16, guitar=8, piano=8, flute=6, saxophone=3, violin=3)  # of others, and electric guitars: 1
+OTHER_WEIGHTS = dict(flute=6, oboe=4, bassoon=4, saxophone=4, violin=4, voice=3, trumpet=3, cello=3, viola=2,
+                     recorder=2, piccolo=2, choir=2, harp=2) | {"soprano-sax": 3, "french-horn": 3, "english-horn": 2}
+VARIATIONS = dict(clarinet=16, guitar=8, piano=8, flute=6, saxophone=3, violin=3)  # of others, and electric guitars: 1
 # General MIDI programs, lowest and highest pitch, and polyphony of what the registry lacks
 OTHERS = {
     "trombone": ((57,), 40, 74), "tuba": ((58,), 28, 62), "muted-trumpet": ((59,), 55, 84),
@@ -93,7 +93,7 @@ def more_notes(job) -> list[RecordedNote]:  # job: notes to vary and how often, 
 
 def times(note: RecordedNote) -> int:  # how many variations of an instrument are made
     if note.instance.startswith("electric-"): return 1
-    count = VARIED.get(note.instrument, 1)
+    count = VARIATIONS.get(note.instrument, 1)
     return min(count, 6) if note.instance.rsplit("/", 1)[-1].isdigit() else count         # of a soundfont's, fewer
 
 

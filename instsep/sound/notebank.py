@@ -294,7 +294,7 @@ _LAYER = re.compile(r"\dv(\d+)")
 def layer_velocities(
     names: list[str],  # of the files of one instrument
 ) -> list[int]:        # MIDI velocity of each
-    """Velocities of a folder. What stands behind the `v` of `A4v2` is told by all of its files: above 6, one of
+    """Velocities of a folder. What stands behind the `v` of `A4v2` follows from all of its files: above 6, one of
     Salamander's 16 layers; else a rank from soft to loud, spread from 50 to 100; else, where it follows the pitch, the
     guitar's string, which says nothing of how loud."""
     found = [int(match[1]) if (match := _LAYER.search(name)) else None for name in names]

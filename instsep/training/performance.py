@@ -118,12 +118,12 @@ def rubato(
     seconds: float,             # of the mixture
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    "All parts, with their times bent alike: tempo wanders by 5 to 25 %, and one passage in five slows down to its end."
+    "All parts, their times bent alike: tempo wanders by 5 to 25 %, and one passage in five slows down to its end."
     knots = np.arange(0.0, seconds + 1.0)                                       # one a second
     drawn = rng.normal(0, rng.uniform(0.05, 0.25), len(knots))
     tempo = np.exp(np.convolve(np.pad(drawn, 1, "edge"), [0.25, 0.5, 0.25], "valid"))
     if rng.random() < 0.2: tempo = tempo * np.linspace(1, rng.uniform(0.4, 0.8), len(knots))
-    heard = np.concatenate([[0.0], np.cumsum(1 / tempo[:-1])])                  # when each second of the score is played
+    heard = np.concatenate([[0.0], np.cumsum(1 / tempo[:-1])])                  # when each second is played
     def bend(time):
         inside = np.interp(time, knots, heard)
         return inside + np.minimum(time, 0) + np.maximum(time - knots[-1], 0)
