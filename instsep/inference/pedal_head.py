@@ -23,7 +23,7 @@ _AROUND = 2                                                                     
 
 
 def pedal_planes(
-    stored: np.ndarray,  # uint8 (frames, 2, instruments, pitches): posteriors as `NoteViews` remembers them
+    stored: np.ndarray,  # uint8 (frames, 2, instruments, pitches): posteriors as NoteViews remembers them
     energy: np.ndarray,  # dB (frames + 4, pitches): of each key's partials, from two frames earlier to two later
     who: int,            # index of the piano
 ) -> np.ndarray:         # float32 (planes, pitches, frames)
@@ -100,7 +100,7 @@ _CONTEXT = 160                                                                  
 def pedal_probability(
     network: PedalNetwork,
     views: NoteViews,    # all posteriors of a recording
-    energy: FrameStore,  # of each key's partials in each frame, as a `PartialMeter` has it
+    energy: FrameStore,  # of each key's partials in each frame, as a PartialMeter has it
     who: int,            # index of the piano
     *,
     chunk: int = 1024,   # frames at once, an even number
