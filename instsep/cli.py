@@ -684,7 +684,8 @@ def _transcribe(
                         help="Tempo and bars of the MIDI file: found in the recording, or a tempo that is known, in "
                              "quarters a minute; else 120, whatever is played."),
     pedal: bool = Option(True, "--pedal/--no-pedal",
-                         help="Write a piano's sustain pedal, where the ends of its notes tell it; not with "
+                         help="Write a piano's sustain pedal, where it is found in the recording (of an MT3: where the "
+                              "ends of its notes tell it); not with "
                               "--pitch-bend."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite",
