@@ -685,8 +685,7 @@ def _transcribe(
                              "quarters a minute; else 120, whatever is played."),
     pedal: bool = Option(True, "--pedal/--no-pedal",
                          help="Write a piano's sustain pedal, where it is found in the recording (of an MT3: where the "
-                              "ends of its notes tell it); not with "
-                              "--pitch-bend."),
+                              "ends of its notes tell it); not with --pitch-bend."),
     report: bool = Option(False, "--report", help="Also write FOLDER/{track}.html, a page to see and hear the notes."),
     overwrite: bool = Option(False, "--overwrite",
                              help="Make again what is there already, and write over files of the same name."),
