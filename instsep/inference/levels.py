@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .dynamics import _BINS, PARTIALS, _nearest, _usable, onset_levels, partial_bins
-from .offsets import _DECIBEL, NoteViews, load_half, write_half
+from .offsets import _DECIBEL, HalfNetwork, NoteViews, load_half
 
 # %% auto #0
 __all__ = ['without_trend', 'level_features', 'MeasuredNotes', 'LevelNetwork', 'played_levels']
@@ -119,7 +119,7 @@ class MeasuredNotes:
                                  for time, pitch in _NEAR]).astype(np.float32)
 
 # %% ../../nbs/reference/inference/levels.ipynb #7e1c006b
-class LevelNetwork(nn.Module):
+class LevelNetwork(HalfNetwork):
     "Levels as they were played: each note by itself, then beside those around it."
     def __init__(self, features: int, hidden: int = 64, summary: int = 24, beside: int = 32, dropout: float = 0.0):
         super().__init__()
@@ -159,10 +159,6 @@ class LevelNetwork(nn.Module):
     def forward(self, features: torch.Tensor, level: torch.Tensor, near: torch.Tensor) -> torch.Tensor:  # (n,) dB
         level, trust, summary = self.alone(features, level)
         return self.together(summary, level, trust, near, (level, trust))
-
-    def save(self, path: str | Path) -> None:
-        "Write weights in 16 bits."
-        write_half(self, path)
 
     @staticmethod
     def load(

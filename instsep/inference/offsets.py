@@ -17,7 +17,7 @@ from .frame_store import FrameStore
 from .dynamics import _BINS, _usable, partial_bins
 
 # %% auto #0
-__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'write_half', 'load_half', 'OffsetNetwork', 'stack_views',
+__all__ = ['posterior_bytes', 'level_bytes', 'NoteViews', 'HalfNetwork', 'load_half', 'dilated', 'OffsetNetwork', 'stack_views',
            'near_enough', 'likeliest_offsets']
 
 # %% ../../nbs/reference/inference/offsets.ipynb #d0352bd9
@@ -130,12 +130,14 @@ class NoteViews:
             found[k] = self._view(onset[i], offset[i], int(notes[i, 2]), int(who[i]), following[i])
         return np.array([first for first, _ in found], int), [view for _, view in found]
 
-# %% ../../nbs/reference/inference/offsets.ipynb #769a533b
-def write_half(network: nn.Module, path: str | Path) -> None:
-    "Write weights in 16 bits."
-    from safetensors.torch import save_file
-    with atomic_path(path) as temporary:
-        save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, str(temporary))
+# %% ../../nbs/reference/inference/offsets.ipynb #5b1d0c10
+class HalfNetwork(nn.Module):
+    "A network whose weights are stored in 16 bits."
+    def save(self, path: str | Path) -> None:
+        "Write weights in 16 bits."
+        from safetensors.torch import save_file
+        with atomic_path(path) as temporary:
+            save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, str(temporary))
 
 
 def load_half(
@@ -144,7 +146,7 @@ def load_half(
     what: str,                 # the network is for
     build: Callable[[dict], tuple[nn.Module, int]],  # a network for such weights, and for how many features it is
 ) -> nn.Module:
-    "A network with weights that `write_half` wrote. `InstsepError` for a file that holds none, or other features."
+    "A network with weights as `HalfNetwork.save` wrote them. `InstsepError` for a file without, or other features."
     from safetensors.torch import load_file
     try:
         weights = {name: value.float() for name, value in load_file(path).items()}
@@ -155,8 +157,25 @@ def load_half(
     if given != features: raise InstsepError(f"{path}: is for {given} features of a note, there are {features}")
     return network.eval()
 
+# %% ../../nbs/reference/inference/offsets.ipynb #5b1d0c12
+def dilated(
+    x: torch.Tensor,         # (batch, steps, hidden)
+    norms: nn.ModuleList,    # one for each layer
+    layers: nn.ModuleList,   # each from 3 * hidden, a step and two others, to hidden
+    *,
+    inside: torch.Tensor | None = None,  # (batch, steps, 1): 0 where there is nothing; None: all are something
+    dropout: float = 0.0,
+) -> torch.Tensor:           # (batch, steps, hidden)
+    "Layers that add to each step what they make of it and of those 1, 2, 4, ... steps before and after."
+    for k, (norm, layer) in enumerate(zip(norms, layers)):
+        far, y = 2 ** k, norm(x) if inside is None else norm(x) * inside        # what is over is silent
+        padded = nn.functional.pad(y, (0, 0, far, far))
+        y = nn.functional.gelu(layer(torch.cat([padded[:, :y.shape[1]], y, padded[:, 2 * far:]], -1)))
+        x = x + nn.functional.dropout(y, dropout)
+    return x
 
-class OffsetNetwork(nn.Module):
+# %% ../../nbs/reference/inference/offsets.ipynb #769a533b
+class OffsetNetwork(HalfNetwork):
     "Log-probabilities of a note's end at each frame of its window, and later: dilated convolutions, two frames a step."
     def __init__(self, features: int, hidden: int = 40, layers: int = 6, dropout: float = 0.0):
         super().__init__()
@@ -172,20 +191,12 @@ class OffsetNetwork(nn.Module):
         lengths: torch.Tensor,  # (notes,) frames of each
     ) -> torch.Tensor:          # (notes, frames + 1)
         inside = torch.arange(views.shape[1]) < lengths[:, None]                # (notes, frames)
-        steps = inside[:, ::2, None]                                            # (notes, steps, 1)
         x = self.input(views.unflatten(1, (-1, 2)).flatten(2))                  # (notes, steps, hidden)
-        for k, (norm, layer) in enumerate(zip(self.norms, self.layers)):
-            far, y = 2 ** k, norm(x) * steps                                    # what is over is silent
-            padded = nn.functional.pad(y, (0, 0, far, far))
-            y = nn.functional.gelu(layer(torch.cat([padded[:, :y.shape[1]], y, padded[:, 2 * far:]], -1)))
-            x = x + nn.functional.dropout(y, self.dropout, self.training)
+        x = dilated(x, self.norms, self.layers, inside=inside[:, ::2, None],
+                    dropout=self.dropout if self.training else 0.0)
         here = self.here(x).flatten(1).masked_fill(~inside, -1e4)
         later = self.later(x[torch.arange(len(x)), (lengths - 1) // 2])
         return torch.cat([here, later], 1).log_softmax(-1)
-
-    def save(self, path: str | Path) -> None:
-        "Write weights in 16 bits."
-        write_half(self, path)
 
     @staticmethod
     def load(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .frame_store import FrameStore
-from .offsets import _LOGIT, _PITCHES, _PROBABILITY, NoteViews, load_half, write_half
+from .offsets import _LOGIT, _PITCHES, _PROBABILITY, HalfNetwork, NoteViews, dilated, load_half
 
 # %% auto #0
 __all__ = ['PEDAL_PLANES', 'pedal_planes', 'PedalNetwork', 'pedal_probability', 'pedal_spans']
@@ -38,7 +38,7 @@ def pedal_planes(
     return np.stack(planes).transpose(0, 2, 1).astype(np.float32)
 
 # %% ../../nbs/reference/inference/pedal_head.ipynb #28fb9887
-class PedalNetwork(nn.Module):
+class PedalNetwork(HalfNetwork):
     "Logits that the pedal is down at each frame."
     def __init__(self, planes: int = PEDAL_PLANES, channels: int = 8, hidden: int = 48, layers: int = 6,
                  dropout: float = 0.0):
@@ -69,16 +69,8 @@ class PedalNetwork(nn.Module):
         planes: torch.Tensor,  # (batch, planes, pitches, frames), an even number of frames
     ) -> torch.Tensor:         # (batch, frames)
         x = self.input(self._summary(planes).unflatten(1, (-1, 2)).flatten(2))  # (batch, steps, hidden)
-        for k, (norm, layer) in enumerate(zip(self.norms, self.layers)):
-            far, y = 2 ** k, norm(x)
-            padded = nn.functional.pad(y, (0, 0, far, far))
-            y = nn.functional.gelu(layer(torch.cat([padded[:, :y.shape[1]], y, padded[:, 2 * far:]], -1)))
-            x = x + nn.functional.dropout(y, self.dropout, self.training)
+        x = dilated(x, self.norms, self.layers, dropout=self.dropout if self.training else 0.0)
         return self.output(x).flatten(1)
-
-    def save(self, path: str | Path) -> None:
-        "Write weights in 16 bits."
-        write_half(self, path)
 
     @staticmethod
     def load(

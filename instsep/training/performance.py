@@ -253,5 +253,5 @@ class UnequalGain:
 PERFORMED_AUGMENTATION = (Equaliser(0.5, 3.5), UnequalGain(),
                           Room(0.35, separate_rooms=0.5), WhiteNoise(0.2), RecordingDirt())
 # what recordings carry at its worst, too: hum 12 dB below the music, rumble, clipping
-ROUGH_AUGMENTATION = (Equaliser(0.5, 3.5), UnequalGain(), Room(0.35, separate_rooms=0.5), WhiteNoise(0.2),
+ROUGH_AUGMENTATION = (*PERFORMED_AUGMENTATION[:-1],
                       RecordingDirt(0.4, hum_db=(-45.0, -12.0), rumble=0.25, clip=0.12))
