@@ -579,7 +579,7 @@ def keep_buffers(module):
     for averaged, current in zip(module.ema.buffers(), module.model.buffers()): averaged.copy_(current)
 
 
-def train(row, cache, budget, marks=(), sets=None, path=None, bf16=True):
+def train(row, cache, budget, marks=(), sets=None, path=None):
     """Until the budget is spent on training: separators of the last and of the averaged weights, and what it took. At
     `marks` (minutes, or updates) the averaged weights are scored on `sets`; it goes on from the file at `path`."""
     torch.manual_seed(row.seed)
@@ -587,7 +587,7 @@ def train(row, cache, budget, marks=(), sets=None, path=None, bf16=True):
     device = cache.device if isinstance(cache, torch.Tensor) else "cpu"
     settings = TrainConfig(steps=budget.steps or 10 ** 9, minutes=None if budget.steps else budget.seconds / 60,
                            batch=row.batch, learning_rate=row.learning_rate, resolutions=row.resolutions, seed=row.seed,
-                           bf16=bf16)
+                           bf16=True)
     module = RivalModule(config, settings, row.loss)
     if budget.steps:
         for part in module.modules():
@@ -629,18 +629,8 @@ def train(row, cache, budget, marks=(), sets=None, path=None, bf16=True):
             dict(train_cpu_seconds=round(state["spent"], 1), data_cpu_seconds=round(state["data"], 1)))
     return module.eval(), dict(took, steps=state["step"], curve=state["curve"],
                                audio_hours=round(state["step"] * row.batch * row.seconds / 3600, 2),
-                               **(dict(bf16=False) if not bf16 else {}),
                                **(dict(cut_off=True) if budget.share(state) < 1 else {}),
                                **(dict(marks=state["marks"]) if marks else {}))
-
-
-def train_somehow(row, cache, budget, *others):
-    "In bfloat16; on a device that refuses, in float32."
-    try: return train(row, cache, budget, *others)
-    except RuntimeError as error:
-        if not budget.steps: raise
-        print(f"{row.name}: once more in float32 ({str(error)[:300]})", flush=True)
-    return train(row, cache, budget, *others, bf16=False)
 
 
 # ---- what it costs and what it gives
@@ -821,7 +811,6 @@ most from little data, not where each would end. Instances of the note bank: {gr
 {'; '.join(cut)}: cut off when the time was up. The row has the scores after as many updates as stand there, at a
 learning rate that had not yet come down; below they stand beside those of the others after as many.""" if cut else ""
     slower = [name for name, row in log["rows"].items() if row["learning_rate"] != LEARNING_RATE]
-    whole = [name for name, row in log["rows"].items() if not row.get("bf16", True)]
     return f"""`{log['command']}` on {log['machine']}, shared with other trainings; torch {log['torch']}.
 
 Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of training pieces \
@@ -829,8 +818,7 @@ Every row: the same {log['items']} excerpts of {log['item_seconds']:g} s of trai
 anew), and the same {log['steps']} updates of {log.get('batch', BATCH)} x {SECONDS:g} s, the same crops in the same \
 order, with AdamW (at most {LEARNING_RATE:g}\
 {f'; {" and ".join(slower)}: 3e-4' if slower else ''}; then down a cosine); products
-in bfloat16, recurrent layers in float32\
-{f' (all in float32: {", ".join(whole)})' if whole else ''}. So all were given the same sound as often, however long \
+in bfloat16, recurrent layers in float32. So all were given the same sound as often, however long \
 each took over it.
 "On a core": the minutes that as many examples would take there, by the steps of two minutes in `rivals.md`.{cut_off}
 
@@ -937,6 +925,7 @@ def run(args, path, parser):
                  or evaluate(ideal, sets))
     if args.render: return keep(path, about, {})
     early = {label: sets[label] for label in SETS[:2] if label in sets} if args.steps else sets
+    failed = []
     for row in chosen:
         there = read_json(path, dict(rows={}))["rows"].get(row.name)
         if there and not there.get("cut_off"): continue
@@ -945,7 +934,7 @@ def run(args, path, parser):
         kept = Path(args.checkpoints) / file if args.checkpoints else None
         cache = cache_on(caches[row.data], args.device) if args.steps else np.load(caches[row.data])
         try:
-            module, took = train_somehow(row, cache, budget, args.marks, early, kept)
+            module, took = train(row, cache, budget, args.marks, early, kept)
             for twin in (other for other in (chosen if args.steps else rows) if training_of(other) == training_of(row)):
                 model, begun = module.ema if twin.averaged else module.model, time.process_time()
                 entry = dict(asdict(twin), parameters=sum(p.numel() for p in model.parameters()),
@@ -963,8 +952,10 @@ def run(args, path, parser):
         except Exception:
             if not args.steps: raise
             traceback.print_exc()                                               # the others still have their time
+            failed.append(row.name)
         module = model = None
         if args.device != "cpu": torch.cuda.empty_cache()
+    if failed: raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__": main()
