@@ -1,5 +1,5 @@
-"""What the benchmarks share: test sets, processor times, the processor's name, and tables and logs that are written
-whole.
+"""What the benchmarks share: options, test sets, what small networks are trained with, processor times, the processor's
+name, and tables and logs that are written whole.
 
 The package is imported where it is needed: what measures time or memory in a process of its own imports nothing else.
 """
@@ -24,6 +24,30 @@ PIECES, RECORDINGS = "data/pieces.npz", "../shared/reference/recordings"
 
 def arguments(text: str) -> argparse.ArgumentParser:  # text: the script's
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def training_arguments(text: str, *, cache: str | None = None, minutes: float | None = None,
+                       output: str | None = None) -> argparse.ArgumentParser:  # text: the script's; defaults
+    "Of what trains on a note bank and pieces: with --cache, or --minutes, --seed and --output, where they are given."
+    parser = arguments(text)
+    parser.add_argument("--bank", default="data/bank.safetensors", help="note bank to train on, 22050 Hz")
+    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
+    if cache: parser.add_argument("--cache", default=cache, help="folder for what training looks at")
+    if output:
+        parser.add_argument("--minutes", type=float, default=minutes)
+        parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("-o", "--output", default=output)
+    return parser
+
+
+def train_or_score(parser: argparse.ArgumentParser, train, score) -> None:  # each a function (options, transcriber)
+    "With --train the one, else the other."
+    import torch
+    from instsep.frames import FrameTranscriber
+    parser.add_argument("--train", action="store_true", help="train, and write weights and log")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    (train if args.train else score)(args, FrameTranscriber.from_pretrained())
 
 
 # ---- sets
@@ -64,6 +88,84 @@ def recordings(folder, names=("R",)):
         about = json.loads((path / "manifest.json").read_text())
         yield path, about, {stem["instrument"]: load(path / stem["stem"], sample_rate=44100, mono=True)[0]
                             for stem in about["stems"]}
+
+
+def recorded_bank(folder, places: dict, **options):  # places: instrument -> folders with recorded notes in `folder`
+    "One note bank of all of them."
+    from instsep.sound.notebank import record_folder
+    made = [record_folder(Path(folder) / place, name, progress=False, **options)
+            for name, some in places.items() for place in some]
+    return sum(made[1:], made[0])
+
+
+# ---- what is trained on
+
+# General MIDI programs, lowest and highest pitch, and polyphony of out-of-set instruments that the registry lacks
+OTHERS = {
+    "trombone": ((57,), 40, 74), "tuba": ((58,), 28, 62), "muted-trumpet": ((59,), 55, 84),
+    "soprano-sax": ((64,), 56, 88), "baritone-sax": ((67,), 36, 72), "english-horn": ((69,), 52, 81),
+    "piccolo": ((72,), 74, 102), "recorder": ((74,), 60, 90), "pan-flute": ((75,), 60, 88), "ocarina": ((79,), 60, 86),
+    "harmonica": ((22,), 55, 90, 3), "accordion": ((21,), 48, 90, 4), "vibraphone": ((11,), 53, 89, 4),
+    "marimba": ((12,), 45, 96, 4), "xylophone": ((13,), 65, 108, 2), "celesta": ((8,), 60, 108, 4),
+    "steel-drum": ((114,), 52, 84, 2), "voice": ((53, 54), 48, 84, 1), "electric-piano": ((4, 5), 36, 96, 6),
+    "pizzicato": ((45,), 36, 84, 3), "strings": ((48, 49), 40, 90, 5), "brass-section": ((61,), 40, 82, 4),
+    "bass-guitar": ((33, 34), 28, 60), "clavinet": ((7,), 36, 84, 4), "synth-lead": ((80, 81), 48, 90),
+    "synth-pad": ((89, 90), 40, 84, 4), "sitar": ((104,), 48, 80), "banjo": ((105,), 48, 84, 4),
+    "koto": ((107,), 45, 84, 3), "shakuhachi": ((77,), 55, 86), "bagpipe": ((109,), 55, 84),
+}
+
+
+def register_others() -> None:
+    from instsep.mixtures import register
+    for name, about in OTHERS.items(): register(name, *about)
+
+
+def weights_of_groups(bank) -> dict[str, float]:
+    "How often each soundfont or folder of a note bank is drawn, as in the runs on mixtures as they are played."
+    weights = read_json(LOGS / "played_run.json")["data"]["weights_of_groups"]
+    return weights | {each.split("/")[0]: weights["electric_guitars"] for each in bank.instances
+                      if each.startswith("electric-")}
+
+
+def joint_module(plan):  # plan: a TrainConfig
+    "What trains trio-informed and the transcriber inside it on, from the weights that ship."
+    from instsep.separator import Separator
+    from instsep.training.frames import JointModule
+    before = Separator.from_pretrained("trio-informed").at(22050)
+    module = JointModule(before.config, plan)
+    for separator in (module.model, module.ema): separator.load_state_dict(before.state_dict())
+    return module
+
+
+def train_averaged(network, batches, loss, *, learning_rate: float, minutes: float, decay: float = 1e-2,
+                   rise: float = 30) -> list[float]:
+    """Until these minutes of a processor are over: a pass takes each of `batches()`, whose `loss` the network is to
+    lessen, at a rate that rises within 1 / `rise` of the time and then falls to nearly nothing. Leaves the average of
+    the last weights in the network; gives the mean loss of each pass."""
+    import numpy as np
+    import torch
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=decay)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    passes, begun, done = [], time.process_time(), 0.0
+    while done < 1:
+        losses = []
+        for some in batches():
+            done = (time.process_time() - begun) / 60 / minutes
+            if done >= 1: break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * min(1, 0.05 + rise * done) * max(0.02, 1 - done)
+            value = loss(some)
+            optimizer.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            for name, weight in network.state_dict().items(): average[name].lerp_(weight, 0.02)
+            losses.append(value.item())
+        passes.append(float(np.mean(losses)) if losses else passes[-1])
+        print(len(passes), round(passes[-1], 3), flush=True)
+    network.load_state_dict(average)
+    network.eval()
+    return passes
 
 
 # ---- transcribers that need an environment of their own

@@ -31,9 +31,8 @@ from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, bank_player, hum
 from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load, mono_blocks
-from instsep.sound.notebank import record_folder
 from instsep.sound.soundfont import default_soundfont, synthesize
-from common import shipped_weights_id
+from common import recorded_bank, shipped_weights_id
 
 TRIO, RATE = ("clarinet", "guitar", "piano"), 44100
 PROGRAM = {name: INSTRUMENTS[name].programs[0] for name in TRIO}
@@ -126,8 +125,7 @@ def on_banks(folder, prepared=lambda bank: bank):
 
     def play(*args):
         if not banks:
-            made = [record_folder(folder / place, name, progress=False) for name in TRIO for place in BANKS[name]]
-            banks.append(bank_player(prepared(sum(made[1:], made[0])), shift=1.0))
+            banks.append(bank_player(prepared(recorded_bank(folder, BANKS)), shift=1.0))
         return banks[0](*args)
 
     return play

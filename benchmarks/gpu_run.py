@@ -3,12 +3,17 @@
     python benchmarks/gpu_run.py pack --bank recorded.safetensors --base base.npz
     python benchmarks/gpu_run.py bank --base base.npz --bank bank.safetensors --workers 15
     python benchmarks/gpu_run.py train --bank bank.safetensors --pieces pieces.npz --minutes 9 --workers 10 -o runs/gpu
+    python benchmarks/gpu_run.py shift --joint runs/gpu/joint.safetensors --notes 0.25 --masks 1 -o runs/shifted
 
 `pack` makes of a note bank, as `instsep notebank` records it, a file that is small enough to carry (Ogg Vorbis), and
 `bank` makes of that file the note bank to train on: each recorded instrument varied, and invented ones beside them.
 `train` goes on from the weights that ship, as `JointModule` does: three batches of 32 mixtures of 6 s, then one of 16
 of 12 s. The averaged weights are kept after 40, 70 and 100 % of the time in OUTPUT/joint.safetensors, in 16 bits, and
 the log in OUTPUT/joint.json. Nothing is resumed: it is a run of minutes.
+
+`shift` moves the priors of such weights, which is what ships: it adds --notes to the biases of the clarinet's onsets
+and frames, and --masks to that of its mask, takes as much from those of out-of-set instruments, and writes the
+separator to OUTPUT and the transcriber inside it to OUTPUT/notes.
 """
 import io
 import json
@@ -20,19 +25,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from instsep.core import TRIO, atomic_path
-from instsep.mixtures import Mixtures, balanced, register
+from instsep.frames import OUTPUT_HEADS
+from instsep.mixtures import Mixtures, balanced
 from instsep.music.pieces import PieceBank
-from instsep.separator import Separator
 from instsep.sound.invent import invent, vary
 from instsep.sound.notebank import NoteBank, RecordedNote
-from instsep.training.frames import JointModule, NoteMixtures
+from instsep.training.frames import NoteMixtures
 from instsep.training.performance import ROUGH_AUGMENTATION, expressive_player, humanize_ornamented, rubato
 from instsep.training.separator import TrainConfig
-from common import LOGS, PIECES, arguments, read_json, write_json
+from common import joint_module, register_others, training_arguments, weights_of_groups, write_json
 
 RATE = 22050
 SHAPES = (32, 6.0), (32, 6.0), (32, 6.0), (16, 12.0)         # mixtures of a batch, seconds of each; in turns
@@ -43,19 +49,6 @@ INVENTED = dict(clarinet=60, guitar=40, piano=40, flute=30, violin=15)
 OTHER_WEIGHTS = dict(flute=6, oboe=4, bassoon=4, saxophone=4, violin=4, voice=3, trumpet=3, cello=3, viola=2,
                      recorder=2, piccolo=2, choir=2, harp=2) | {"soprano-sax": 3, "french-horn": 3, "english-horn": 2}
 VARIATIONS = dict(clarinet=16, guitar=8, piano=8, flute=6, saxophone=3, violin=3)  # of others, and electric guitars: 1
-# General MIDI programs, lowest and highest pitch, and polyphony of what the registry lacks
-OTHERS = {
-    "trombone": ((57,), 40, 74), "tuba": ((58,), 28, 62), "muted-trumpet": ((59,), 55, 84),
-    "soprano-sax": ((64,), 56, 88), "baritone-sax": ((67,), 36, 72), "english-horn": ((69,), 52, 81),
-    "piccolo": ((72,), 74, 102), "recorder": ((74,), 60, 90), "pan-flute": ((75,), 60, 88), "ocarina": ((79,), 60, 86),
-    "harmonica": ((22,), 55, 90, 3), "accordion": ((21,), 48, 90, 4), "vibraphone": ((11,), 53, 89, 4),
-    "marimba": ((12,), 45, 96, 4), "xylophone": ((13,), 65, 108, 2), "celesta": ((8,), 60, 108, 4),
-    "steel-drum": ((114,), 52, 84, 2), "voice": ((53, 54), 48, 84, 1), "electric-piano": ((4, 5), 36, 96, 6),
-    "pizzicato": ((45,), 36, 84, 3), "strings": ((48, 49), 40, 90, 5), "brass-section": ((61,), 40, 82, 4),
-    "bass-guitar": ((33, 34), 28, 60), "clavinet": ((7,), 36, 84, 4), "synth-lead": ((80, 81), 48, 90),
-    "synth-pad": ((89, 90), 40, 84, 4), "sitar": ((104,), 48, 80), "banjo": ((105,), 48, 84, 4),
-    "koto": ((107,), 45, 84, 3), "shakuhachi": ((77,), 55, 86), "bagpipe": ((109,), 55, 84),
-}
 
 
 # ---- the note bank
@@ -114,13 +107,17 @@ def make_bank(base: Path, path: Path, workers: int) -> None:
 # ---- training
 
 def mixtures(bank: NoteBank, pieces, seconds: float, seed: int, **options) -> NoteMixtures:
-    weights = read_json(LOGS / "played_run.json")["data"]["weights_of_groups"]
-    weights |= {each.split("/")[0]: weights["electric_guitars"] for each in bank.instances
-                if each.startswith("electric-")}
-    return NoteMixtures(Mixtures(pieces, expressive_player(bank), balanced(bank, weights), instruments=TRIO,
-                                 sample_rate=RATE, seconds=seconds, seed=seed, absent=ABSENT, other=OTHER,
+    return NoteMixtures(Mixtures(pieces, expressive_player(bank), balanced(bank, weights_of_groups(bank)),
+                                 instruments=TRIO, sample_rate=RATE, seconds=seconds, seed=seed,
+                                 absent=ABSENT, other=OTHER,
                                  performance=humanize_ornamented, tempo=rubato, augmentation=ROUGH_AUGMENTATION,
                                  most_others=3, other_weights=OTHER_WEIGHTS, **options))
+
+
+def stacked(items: list[dict]) -> dict:
+    "A batch of mixtures, in 16 bits."
+    return dict(stems=torch.stack([(item["stems"] * 16384).clamp(-32768, 32767).short() for item in items]),
+                targets=torch.stack([item["targets"].half() for item in items]))
 
 
 class Batches(Dataset):
@@ -134,9 +131,7 @@ class Batches(Dataset):
     def __getitem__(self, index: int) -> dict:
         torch.set_num_threads(1)
         count, seconds = self.shapes[index % len(self.shapes)]
-        items = [self.sets[seconds][index * 32 + k] for k in range(count)]
-        return dict(stems=torch.stack([(item["stems"] * 16384).clamp(-32768, 32767).short() for item in items]),
-                    targets=torch.stack([item["targets"].half() for item in items]))
+        return stacked([self.sets[seconds][index * 32 + k] for k in range(count)])
 
 
 def on(device, batch: dict) -> dict:
@@ -158,8 +153,9 @@ def validate(module, batches, device) -> dict:
 
 
 def train(options) -> None:
-    for name, about in OTHERS.items(): register(name, *about)
+    register_others()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
     bank, pieces, out = NoteBank.load(options.bank), PieceBank.load(options.pieces).split(), Path(options.output)
     out.mkdir(parents=True, exist_ok=True)
@@ -169,10 +165,8 @@ def train(options) -> None:
                         prefetch_factor=3 if options.workers else None, pin_memory=device == "cuda")
     feed, fixed = iter(loader), mixtures(bank, pieces["valid"], 6.0, 2, length=32)
     plan = TrainConfig(steps=10**7, batch=32, seed=options.seed, minutes=options.minutes, bf16=True, **OPTIONS)
-    before = Separator.from_pretrained("trio-informed").at(RATE)
-    module = JointModule(before.config, plan)
-    for separator in (module.model, module.ema): separator.load_state_dict(before.state_dict())
-    valid = [Batches.__getitem__(_Fixed(fixed, 32 // options.smaller), 0)]
+    module = joint_module(plan)
+    valid = [stacked([fixed[k] for k in range(32 // options.smaller)])]
     module.to(device)
     optimizer = torch.optim.AdamW(module.model.parameters(), plan.learning_rate, weight_decay=1e-3,
                                   fused=device == "cuda")
@@ -194,8 +188,7 @@ def train(options) -> None:
         norm = torch.nn.utils.clip_grad_norm_(module.model.parameters(), plan.clip)
         if torch.isfinite(norm): optimizer.step()
         decay = min(plan.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(module.ema.parameters()), list(module.model.parameters()), 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(module.ema.parameters()), list(module.model.parameters()), step)
         step, hours = step + 1, hours + batch["stems"].shape[0] * batch["stems"].shape[-1] / RATE / 3600
         losses.append(float(loss.detach()))
         due = [mark for mark in MARKS[:-1] if share() >= mark and f"{mark:g}" not in weights]
@@ -215,33 +208,43 @@ def train(options) -> None:
     print(json.dumps(log["log"][-1]), flush=True)
 
 
-class _Fixed:
-    "One batch of a data set's first items."
-    def __init__(self, items, count): self.shapes, self.sets = ((count, 6.0),), {6.0: items}
-
-
 def write(out: Path, weights: dict, log: dict) -> None:
     with atomic_path(out / "joint.safetensors") as temporary:
         save_file({name: value for each in weights.values() for name, value in each.items()}, str(temporary))
     write_json(out / "joint.json", log)
 
 
+def shift(joint: Path, mark: float, notes: float, masks: float, output: Path) -> None:  # mark: share of the time
+    before, module = f"{mark:g}/", joint_module(TrainConfig(steps=1))
+    module.ema.load_state_dict({name.removeprefix(before): value for name, value in load_file(joint).items()
+                                if name.startswith(before)})
+    network, clarinet = module.ema.network, TRIO.index("clarinet")
+    with torch.no_grad():
+        mask = network.head[-1].bias.unflatten(0, (network.stems, -1))  # (stems, frames of a step)
+        note = network.notes.head[-1].bias.unflatten(0, (len(OUTPUT_HEADS), network.stems, -1))[:2]  # onsets, frames
+        mask[clarinet] += masks
+        mask[-1] -= masks
+        note[:, clarinet] += notes
+        note[:, -1] -= notes
+    module.keep(output, dict(joint=joint.name, mark=mark, notes=notes, masks=masks))
+
+
 def main():
-    parser = arguments(__doc__)
-    parser.add_argument("what", choices=["pack", "bank", "train"])
-    parser.add_argument("--bank", default="data/bank.safetensors", help="note bank, 22050 Hz")
-    parser.add_argument("--base", default="data/base.npz", help="the same before it was varied, packed")
+    parser = training_arguments(__doc__, minutes=9.0, output="runs/gpu")
+    parser.add_argument("what", choices=["pack", "bank", "train", "shift"])
+    parser.add_argument("--base", default="data/base.npz", help="the note bank before it was varied, packed")
     parser.add_argument("--level", type=float, default=0.9, help="of Vorbis's compression, 0 to 1")
-    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
-    parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--deadline", type=float, help="end then, in seconds since 1970, if that is sooner")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--smaller", type=int, default=1, help="divides the batches: to try it on a CPU")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-o", "--output", default="runs/gpu")
+    parser.add_argument("--joint", default="runs/gpu/joint.safetensors", help="what `train` wrote")
+    parser.add_argument("--mark", type=float, default=1.0, help="share of the time after which they were kept")
+    parser.add_argument("--notes", type=float, default=0.25, help="by how much the biases of onsets and frames move")
+    parser.add_argument("--masks", type=float, default=1.0, help="by how much those of the masks do")
     args = parser.parse_args()
     if args.what == "pack": return pack(Path(args.bank), Path(args.base), args.level)
     if args.what == "bank": return make_bank(Path(args.base), Path(args.bank), args.workers)
+    if args.what == "shift": return shift(Path(args.joint), args.mark, args.notes, args.masks, Path(args.output))
     train(args)
 
 

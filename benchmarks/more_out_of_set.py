@@ -16,11 +16,10 @@ from instsep.core import TRIO
 from instsep.mixtures import Mixtures, balanced
 from instsep.music.pieces import PieceBank
 from instsep.sound.notebank import NoteBank
-from instsep.training.frames import JointModule, NoteMixtures
-from instsep.separator import Separator
+from instsep.training.frames import NoteMixtures
 from instsep.training.performance import PERFORMED_AUGMENTATION, expressive_player, humanize_phrases
 from instsep.training.separator import Interrupt, TrainConfig, fit
-from common import LOGS, PIECES, arguments, read_json
+from common import joint_module, training_arguments, weights_of_groups
 
 STRINGS = 40, 45, 50, 55, 59, 64                             # MIDI pitches of the open strings, E2 to E4
 CHORDS = (0, 4, 7), (0, 3, 7), (0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 2, 7), (0, 5, 7), (0, 7)  # semitones
@@ -80,27 +79,16 @@ def humanize_or_strum(notes, instrument, rng):
 
 
 def main():
-    parser = arguments(__doc__)
-    parser.add_argument("--bank", default="data/bank.safetensors", help="note bank to train on, 22050 Hz")
-    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
-    parser.add_argument("--minutes", type=float, default=75.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-o", "--output", default="runs/more")
-    args = parser.parse_args()
+    args = training_arguments(__doc__, minutes=75.0, output="runs/more").parse_args()
     torch.set_num_threads(1)
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
-    weights = read_json(LOGS / "played_run.json")["data"]["weights_of_groups"]
-    weights |= {each.split("/")[0]: weights["electric_guitars"] for each in bank.instances
-                if each.startswith("electric-")}
     make = lambda part, seed, **options: NoteMixtures(Mixtures(
-        pieces[part], expressive_player(bank), balanced(bank, weights), instruments=TRIO, sample_rate=22050,
-        seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=humanize_or_strum,
+        pieces[part], expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
+        sample_rate=22050, seconds=6.0, seed=seed, absent=0.35, other=0.6, performance=humanize_or_strum,
         augmentation=PERFORMED_AUGMENTATION, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=5e-4, warmup=40, ema=0.995, floor_db=-20.0,
                        validate_every=150, save_every=50, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
-    before = Separator.from_pretrained("trio-informed").at(22050)
-    module = JointModule(before.config, plan)
-    for separator in (module.model, module.ema): separator.load_state_dict(before.state_dict())
+    module = joint_module(plan)
     fit(module, make("train", 2000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=32)],
         accelerator="cpu", callbacks=[Interrupt()])
     module.keep(args.output, dict(steps=module.global_step))

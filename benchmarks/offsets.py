@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, PIECES, RESULTS, arguments, exact_mixtures, soundfonts, write_json,
-                    write_results)
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, exact_mixtures, recorded_bank, soundfonts, train_averaged,
+                    train_or_score, training_arguments, write_json, write_results)
 from dynamics import BANKS, PROGRAM, TRIO, recorded
-from instsep.frames import FrameTranscriber, NotePicker
+from instsep.frames import NotePicker
 from instsep.inference.dynamics import PartialMeter
 from instsep.inference.offsets import OffsetNetwork, likeliest_offsets, stack_views
 from instsep.inference.registry import OFFSET_WEIGHTS, WEIGHTS
@@ -31,7 +31,7 @@ from instsep.mixtures import Gain, Mixtures, Room, balanced
 from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import mono_blocks
-from instsep.sound.notebank import NoteBank, record_folder
+from instsep.sound.notebank import NoteBank
 from instsep.training.performance import (PERFORMED_AUGMENTATION, RecordingDirt, expressive_player,
                                           humanize_phrases)
 
@@ -48,12 +48,17 @@ def as_notes(parts, seconds):
             if 0 <= on < seconds - 0.02]
 
 
-def transcribed(transcriber, wave):
-    "Notes as their posteriors end, instruments, the meter, and what the network is shown."
+def mono(sound):  # (samples,) or (channels, samples), 44.1 kHz -> (samples,), 22 050 Hz
+    return np.concatenate(list(mono_blocks(np.asarray(sound, np.float32).reshape(-1, sound.shape[-1]), 44100, RATE)[0]))
+
+
+def transcribed(transcriber, wave, active=None):
+    """Notes as their posteriors end, instruments, the meter, and what the network is shown, as `FrameTranscriber` does
+    it."""
     config = transcriber.network.config
     picker, views = NotePicker(len(TRIO), transcriber.network.frame_rate, transcriber.pick), transcriber.note_views()
     meter = PartialMeter(RATE, config.n_fft, config.hop, np.arange(21, 109), spectra=views.add_spectrum)
-    for posteriors in transcriber.probabilities(meter.listen([wave])):
+    for posteriors in transcriber.probabilities(meter.listen([wave]), active):
         views.add_posteriors(picker.add(posteriors))
     notes, who, _ = picker.finish()
     meter.measure(*picker.take_new(), settled=picker.frames, last=True)
@@ -99,33 +104,17 @@ def loss(network, windows, ends):
 def train(windows, ends, *, hidden, dropout, learning_rate, batch, minutes, seed):
     "A network with averaged weights, and the mean loss of each pass."
     torch.manual_seed(seed)
-    draw, network, passes = np.random.default_rng(seed), OffsetNetwork(windows[0].shape[1], hidden,
-                                                                       dropout=dropout), []
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
-    lengths, begun, done = np.array([len(window) for window in windows]), time.process_time(), 0.0
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    while done < 1:
-        order, losses = np.argsort(lengths + draw.uniform(0, 25, len(lengths))), []
-        batches = [order[i:i + batch] for i in range(0, len(order), batch)]
-        draw.shuffle(batches)
-        for some in batches:
-            done = (time.process_time() - begun) / 60 / minutes
-            if done >= 1:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * min(1, 0.05 + 30 * done) * max(0.02, 1 - done)
-            value = loss(network, [windows[i] for i in some], [ends[i] for i in some]).mean()
-            optimizer.zero_grad()
-            value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            for name, weight in network.state_dict().items():
-                average[name].lerp_(weight, 0.02)
-            losses.append(value.item())
-        passes.append(float(np.mean(losses)) if losses else passes[-1])
-        print(len(passes), round(passes[-1], 3), flush=True)
-    network.load_state_dict(average)
-    return network.eval(), passes
+    draw, network = np.random.default_rng(seed), OffsetNetwork(windows[0].shape[1], hidden, dropout=dropout)
+    lengths = np.array([len(window) for window in windows])
+    def batches():
+        order = np.argsort(lengths + draw.uniform(0, 25, len(lengths)))
+        some = [order[i:i + batch] for i in range(0, len(order), batch)]
+        draw.shuffle(some)
+        return some
+    passes = train_averaged(
+        network, batches, lambda some: loss(network, [windows[i] for i in some], [ends[i] for i in some]).mean(),
+        learning_rate=learning_rate, minutes=minutes)
+    return network, passes
 
 
 def train_and_write(args, transcriber):
@@ -161,8 +150,7 @@ def held_out_sets(args):
     if HELD_OUT_SOUNDFONT in fonts:
         yield "held-out soundfont", played(exact_mixtures(fonts[HELD_OUT_SOUNDFONT], pieces, seed=900), args.items)
     if args.notes and Path(args.notes).is_dir():
-        made = [record_folder(Path(args.notes) / place, name, progress=False) for name in TRIO for place in BANKS[name]]
-        bank = sum(made[1:], made[0])
+        bank = recorded_bank(args.notes, BANKS)
         yield "held-out banks, as played", played(Mixtures(
             pieces, expressive_player(bank, tuning=5.0), {name: bank.of(name) for name in TRIO}, sample_rate=44100,
             seconds=8.0, seed=901, absent=0.2, performance=humanize_phrases,
@@ -232,8 +220,7 @@ def table(args, transcriber):
         for sound, parts, played_on in data:
             instances.append(played_on)
             seconds = len(sound) / 44100
-            wave = np.concatenate(list(mono_blocks(np.asarray(sound, np.float32)[None], 44100, RATE)[0]))
-            notes, who, meter, views = transcribed(transcriber, wave)
+            notes, who, meter, views = transcribed(transcriber, mono(sound))
             true = as_notes(parts, seconds)
             rule = transcriber.with_dynamics(notes, who, meter)
             begun, looked, careful = time.process_time(), notes.copy(), notes.copy()
@@ -268,19 +255,12 @@ Only notes of its instrument are compared, in the mixtures where it is played on
 
 
 def main():
-    parser = arguments(__doc__)
-    parser.add_argument("--train", action="store_true", help="train, and write weights and log")
-    parser.add_argument("--bank", default="data/bank.safetensors", help="a note bank to train on")
-    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
+    parser = training_arguments(__doc__, cache="data/offsets")
     parser.add_argument("--notes", help="folder with recorded notes of the held-out banks")
     parser.add_argument("--recordings", help="folder with recordings")
     parser.add_argument("--count", type=int, default=1740, help="mixtures to train on")
     parser.add_argument("--items", type=int, default=24, help="mixtures of each set to score")
-    parser.add_argument("--cache", default="data/offsets", help="folder for what training looks at")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    transcriber = FrameTranscriber.from_pretrained()
-    (train_and_write if args.train else table)(args, transcriber)
+    train_or_score(parser, train_and_write, table)
 
 
 if __name__ == "__main__":

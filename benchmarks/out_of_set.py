@@ -18,7 +18,6 @@ clarinet's share, with a bias that keeps all clarinets of the sets here. Results
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,22 +25,15 @@ import torch
 import common
 from instsep.frames import FrameModel
 from instsep.metrics import format_table
-from instsep.mixtures import INSTRUMENTS, Equaliser, Room, _written_parts, register, soundfont_player
+from instsep.mixtures import INSTRUMENTS, Equaliser, Room, _written_parts, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load
-from instsep.sound.notebank import NoteBank, record_folder
+from instsep.sound.notebank import NoteBank
 from instsep.training.performance import (
     PERFORMED_AUGMENTATION, RecordingDirt, UnequalGain, expressive_player, humanize_phrases)
 
 LOG, RATE, SECONDS = common.LOGS / "out_of_set_players.json", 22050, 8.0
 HELD_OUT_AUGMENTATION = (Equaliser(0.3, 3.0), UnequalGain(), Room(0.35), RecordingDirt())
-for name, programs, low, high in (
-        ("piccolo", (72,), 74, 102), ("recorder", (74,), 60, 90), ("pan-flute", (75,), 60, 88),
-        ("ocarina", (79,), 60, 86),
-        ("shakuhachi", (77,), 55, 86), ("english-horn", (69,), 52, 81), ("soprano-sax", (64,), 56, 88),
-        ("baritone-sax", (67,), 36, 72), ("trombone", (57,), 40, 74), ("muted-trumpet", (59,), 55, 84),
-        ("voice", (53, 54), 48, 84)):
-    register(name, programs, low, high)
 FAMILIES = dict(
     flute=4 * ["flute"] + ["piccolo", "recorder", "pan-flute", "ocarina", "shakuhachi"],
     reed=3 * ["oboe"] + ["english-horn", "bassoon"], saxophone=3 * ["saxophone"] + ["soprano-sax", "baritone-sax"],
@@ -127,6 +119,7 @@ def rows_of_mixtures(label, model, pieces, play, instances, count, seed, augment
 
 def new_rows(args) -> list[dict]:
     "What the options ask for."
+    common.register_others()
     model, rows, pieces = FrameModel.from_pretrained(), [], {}
     if args.bank or args.notes or args.soundfont:
         pieces = PieceBank.load(args.pieces).split()
@@ -136,9 +129,7 @@ def new_rows(args) -> list[dict]:
         rows += rows_of_mixtures(SETS["training"], model, pieces["train"], expressive_player(bank), instances,
                                  args.items, args.seed, PERFORMED_AUGMENTATION)
     if args.notes:
-        made = [record_folder(Path(args.notes) / place, name, sample_rate=RATE, progress=False)
-                for name, places in BANKS.items() for place in places]
-        bank = sum(made[1:], made[0])
+        bank = common.recorded_bank(args.notes, BANKS, sample_rate=RATE)
         instances = {name: bank.of(name) for name in bank.instruments}
         rows += rows_of_mixtures(SETS["notes"], model, pieces["valid"], expressive_player(bank), instances,
                                  args.items, args.seed)

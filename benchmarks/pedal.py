@@ -33,11 +33,22 @@ def pedal_of(path: Path) -> np.ndarray:  # (times, 2): down, up again, in s
     return clock(np.minimum(spans, max(track.last for track in midi.tracks)))
 
 
-def steps(spans, seconds: float) -> np.ndarray:  # bool
+def steps(spans, count: int) -> np.ndarray:  # bool (count,)
     "Times as steps."
-    down = np.zeros(int(seconds / STEP) + 2, bool)
-    for start, stop in spans: down[round(start / STEP):round(stop / STEP)] = True
+    down = np.zeros(count, bool)
+    for start, stop in spans: down[max(round(start / STEP), 0):max(round(stop / STEP), 0)] = True
     return down
+
+
+def overlap(items) -> dict:  # of (found, true, how many steps)
+    "Precision, recall, F1 of the time in which the pedal is down; share of time in which it is found to be, and is."
+    both = found = true = total = 0
+    for ours, theirs, count in items:
+        ours, theirs = steps(ours, count), steps(theirs, count)
+        both, found = both + (ours & theirs).sum(), found + ours.sum()
+        true, total = true + theirs.sum(), total + len(ours)
+    return dict(precision=both / max(found, 1), recall=both / max(true, 1), f1=2 * both / max(found + true, 1),
+                found=found / total, down=true / total)
 
 
 def moved_ends(notes: list[Note], deviation: float, random: np.random.Generator) -> list[Note]:
@@ -50,15 +61,10 @@ def moved_ends(notes: list[Note], deviation: float, random: np.random.Generator)
 
 
 def compare(label: str, performances: list, find) -> dict:
-    "Precision and recall of the time in which the pedal is down."
-    both = found = true = total = 0
-    for notes, pedal in performances:
-        seconds = max(note.offset for note in notes) + 1
-        ours, theirs = steps(find(notes), seconds), steps(pedal, seconds)
-        both, found = both + (ours & theirs).sum(), found + ours.sum()
-        true, total = true + theirs.sum(), total + len(ours)
-    return dict(ends=label, precision=both / found, recall=both / true, f1=2 * both / (found + true),
-                down=true / total)
+    "What `find` finds of the pedal of performances."
+    row = overlap((find(notes), pedal, int((max(note.offset for note in notes) + 1) / STEP) + 2)
+                  for notes, pedal in performances)
+    return dict(ends=label, **{name: row[name] for name in ("precision", "recall", "f1", "down")})
 
 
 def heard(folder: Path, seconds: float = 20.0) -> list[dict]:

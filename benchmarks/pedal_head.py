@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, PIECES, RESULTS, arguments, soundfonts, write_json,
-                    write_results)
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, recorded_bank, soundfonts, train_averaged, train_or_score,
+                    training_arguments, write_json, write_results)
 from dynamics import BANKS, TRIO
-from pedal import EXCERPTS, pedal_of
+from offsets import RATE, mono, transcribed
+from pedal import EXCERPTS, STEP, overlap, pedal_of
 from instsep.core import atomic_path
-from instsep.frames import FrameTranscriber, NotePicker
-from instsep.inference.dynamics import PartialMeter
 from instsep.inference.pedal_head import PedalNetwork, pedal_planes, pedal_spans
 from instsep.inference.registry import PEDAL_WEIGHTS, WEIGHTS
 from instsep.metrics import format_table
@@ -32,13 +31,12 @@ from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, balanced, soundf
 from instsep.music.notes import Note, read_midi
 from instsep.music.pedal import between_ends, find_pedal
 from instsep.music.pieces import PieceBank
-from instsep.sound.audio import mono_blocks
-from instsep.sound.notebank import NoteBank, record_folder
+from instsep.sound.notebank import NoteBank
 from instsep.sound.soundfont import synthesize
 from instsep.training.performance import (PERFORMED_AUGMENTATION, RecordingDirt, expressive_player,
                                           humanize_phrases, phrase_velocities, repeat_notes)
 
-RATE, SECONDS, PIANO = 22050, 12.0, TRIO.index("piano")
+SECONDS, PIANO = 12.0, TRIO.index("piano")
 CHOICES = dict(channels=8, hidden=48, dropout=0.2, learning_rate=3e-3, batch=12, minutes=1.5)
 
 
@@ -145,18 +143,6 @@ def weights_id():
     return hashlib.blake2b((WEIGHTS / "trio-notes/model.safetensors").read_bytes(), digest_size=4).hexdigest()
 
 
-def heard(transcriber, wave, active=None):
-    "Notes, instruments, the meter, and what the network is shown, as `FrameTranscriber` does it."
-    config = transcriber.network.config
-    picker, views = NotePicker(len(TRIO), transcriber.network.frame_rate, transcriber.pick), transcriber.note_views()
-    meter = PartialMeter(RATE, config.n_fft, config.hop, np.arange(21, 109), spectra=views.add_spectrum)
-    for posteriors in transcriber.probabilities(meter.listen([wave]), active):
-        views.add_posteriors(picker.add(posteriors))
-    notes, who, _ = picker.finish()
-    meter.measure(*picker.take_new(), settled=picker.frames, last=True)
-    return notes, who, meter, views
-
-
 def mixtures(pieces, player, instances, seed, alone, **options):
     "A piano alone, or with others; the pedal is the `performance`'s."
     return Mixtures(pieces, player, {"piano": instances["piano"]} if alone else instances,
@@ -176,7 +162,8 @@ def examples(transcriber, bank, pieces, count, seed=5150):
         data = sets[alone]
         score, stems = data.item(i)
         if not len(score.parts.get("piano", ())) or stems[data.stems.index("piano")].std() < 1e-4: continue
-        *_, meter, views = heard(transcriber, stems.sum(0).astype(np.float32), [PIANO] if alone and i % 2 else None)
+        active = [PIANO] if alone and i % 2 else None
+        *_, meter, views = transcribed(transcriber, stems.sum(0).astype(np.float32), active)
         frames = len(views.posteriors)
         made += 1
         yield (views.posteriors.read(0, frames).reshape(frames, 2, len(TRIO), -1), meter.energy.read(-2, frames + 2),
@@ -213,62 +200,24 @@ def as_planes(posteriors, energy):
 def train(planes, down, *, channels, hidden, dropout, learning_rate, batch, minutes, seed, left_out=()):
     "A network with averaged weights, and the mean loss of each pass."
     torch.manual_seed(seed)
-    draw, network, passes = np.random.default_rng(seed), PedalNetwork(
-        channels=channels, hidden=hidden, dropout=dropout), []
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    begun, done, length = time.process_time(), 0.0, 344
-    while done < 1:
-        order, losses = draw.permutation(len(planes)), []
-        for some in np.split(order, range(batch, len(order), batch)):
-            done = (time.process_time() - begun) / 60 / minutes
-            if done >= 1: break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * min(1, 0.05 + 30 * done) * max(0.02, 1 - done)
-            first = draw.integers(0, planes[0].shape[2] - length + 1, len(some))
-            seen = torch.from_numpy(np.stack([planes[i][:, :, k:k + length] for i, k in zip(some, first)])).float()
-            true = torch.from_numpy(np.stack([down[i][k:k + length] for i, k in zip(some, first)])).float()
-            seen = torch.roll(seen, int(draw.integers(-6, 7)), 2) + 0.05 * torch.randn_like(seen)
-            seen[:, list(left_out)] = 0
-            value = nn.functional.binary_cross_entropy_with_logits(network(seen), 0.02 + 0.96 * true)
-            optimizer.zero_grad()
-            value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            for name, weight in network.state_dict().items(): average[name].lerp_(weight, 0.02)
-            losses.append(value.item())
-        passes.append(float(np.mean(losses)) if losses else passes[-1])
-        print(len(passes), round(passes[-1], 3), flush=True)
-    network.load_state_dict(average)
-    return network.eval(), passes
+    draw, length = np.random.default_rng(seed), 344
+    network = PedalNetwork(channels=channels, hidden=hidden, dropout=dropout)
+    def batches(): return np.split(draw.permutation(len(planes)), range(batch, len(planes), batch))
+    def loss(some):
+        first = draw.integers(0, planes[0].shape[2] - length + 1, len(some))
+        seen = torch.from_numpy(np.stack([planes[i][:, :, k:k + length] for i, k in zip(some, first)])).float()
+        true = torch.from_numpy(np.stack([down[i][k:k + length] for i, k in zip(some, first)])).float()
+        seen = torch.roll(seen, int(draw.integers(-6, 7)), 2) + 0.05 * torch.randn_like(seen)
+        seen[:, list(left_out)] = 0
+        return nn.functional.binary_cross_entropy_with_logits(network(seen), 0.02 + 0.96 * true)
+    return network, train_averaged(network, batches, loss, learning_rate=learning_rate, minutes=minutes)
 
 
 # ---- scores
 
-STEP = 0.01  # s
-
-
-def steps(spans, seconds):
-    "Times as steps."
-    down = np.zeros(round(seconds / STEP), bool)
-    for start, stop in spans: down[max(round(start / STEP), 0):max(round(stop / STEP), 0)] = True
-    return down
-
-
-def score(items):  # of (found, true, seconds)
-    "Precision, recall and F1 of the time in which the pedal is down."
-    both = found = true = total = 0
-    for ours, theirs, seconds in items:
-        ours, theirs = steps(ours, seconds), steps(theirs, seconds)
-        both, found = both + (ours & theirs).sum(), found + ours.sum()
-        true, total = true + theirs.sum(), total + len(ours)
-    return dict(precision=both / max(found, 1), recall=both / max(true, 1), f1=2 * both / max(found + true, 1),
-                found=found / total, down=true / total)
-
-
 def as_item(transcriber, wave, spans, active, **about):
     "What is needed of a recording to score it."
-    notes, who, meter, views = heard(transcriber, wave, active)
+    notes, who, meter, views = transcribed(transcriber, wave, active)
     notes = transcriber.with_dynamics(notes, who, meter, views)
     frames = len(views.posteriors)
     return dict(about, spans=spans, seconds=len(wave) / RATE,
@@ -277,17 +226,12 @@ def as_item(transcriber, wave, spans, active, **about):
                 energy=meter.energy.read(-2, frames + 2))
 
 
-def mono(sound, rate=44100):
-    return np.concatenate(list(mono_blocks(np.asarray(sound, np.float32).reshape(-1, sound.shape[-1]), rate, RATE)[0]))
-
-
 def held_out_items(args, transcriber):
     "Validation pieces on pianos that no training heard, alone and with others."
     pieces, fonts = PieceBank.load(args.pieces).split()["valid"], soundfonts()
     players = []
     if args.notes and Path(args.notes).is_dir():
-        made = [record_folder(Path(args.notes) / place, name, progress=False) for name in TRIO for place in BANKS[name]]
-        bank = sum(made[1:], made[0])
+        bank = recorded_bank(args.notes, BANKS)
         players.append(("held-out pianos", expressive_player(bank, tuning=5.0), {n: bank.of(n) for n in TRIO}))
     if HELD_OUT_SOUNDFONT in fonts:
         programs = {name: [str(program) for program in INSTRUMENTS[name].programs[:2]] for name in TRIO}
@@ -341,7 +285,7 @@ def found_spans(items, network, rate):
 
 def compared(items, spans):
     "Scores of times found in items."
-    return score([(found, item["spans"], item["seconds"]) for found, item in zip(spans, items)])
+    return overlap([(found, item["spans"], round(item["seconds"] / STEP)) for found, item in zip(spans, items)])
 
 
 def written_spans(items, spans):
@@ -429,10 +373,7 @@ Seeds: {len(networks)}, F1 from the lowest to the highest.
 
 
 def main():
-    parser = arguments(__doc__)
-    parser.add_argument("--train", action="store_true", help="train, and write weights and log")
-    parser.add_argument("--bank", default="data/bank.safetensors", help="a note bank to train on")
-    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
+    parser = training_arguments(__doc__, cache="data/pedal")
     parser.add_argument("--notes", help="folder with recorded notes of the held-out pianos")
     parser.add_argument("--performances", help="folder with performances with a pedal")
     parser.add_argument("--seeds", type=int, default=3, help="trainings; the first one ships")
@@ -440,11 +381,7 @@ def main():
     parser.add_argument("--ablate", action="store_true", help="also train without the energy of partials")
     parser.add_argument("--count", type=int, default=160, help="mixtures to train on")
     parser.add_argument("--items", type=int, default=16, help="items of each set to score")
-    parser.add_argument("--cache", default="data/pedal", help="folder for what training looks at")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    transcriber = FrameTranscriber.from_pretrained()
-    (train_and_write if args.train else table)(args, transcriber)
+    train_or_score(parser, train_and_write, table)
 
 
 if __name__ == "__main__":

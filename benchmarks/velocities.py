@@ -9,14 +9,13 @@ velocities, and its strings still less: `levelled` brings each instrument to 40 
 the network sees is kept in --cache. Weights are written beside the transcriber's, and the log to
 nbs/results/velocities_run.json. What it gains is in benchmarks/results/dynamics.md.
 """
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from common import LOGS, PIECES, arguments, write_json
+from common import LOGS, train_averaged, training_arguments, write_json
 from dynamics import PROGRAM, TRIO, levelled
 from instsep.core import atomic_path
 from instsep.frames import FrameTranscriber
@@ -100,48 +99,29 @@ def loss(levels, one):
 def train(data, *, hidden, dropout, learning_rate, decay, noise, batch, minutes, seed):
     "A network with averaged weights, for features as they are, and the mean loss of each pass."
     torch.manual_seed(seed)
-    draw, passes = np.random.default_rng(seed), []
+    draw = np.random.default_rng(seed)
     data = [one for one in data if loss(one["level"], one)[1]]
     features = torch.cat([one["features"] for one in data])
     mean, scale = features.mean(0), features.std(0) + 0.05
     network = LevelNetwork(features.shape[1], hidden, dropout=dropout)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=decay)
-    average, begun, done = {k: v.clone() for k, v in network.state_dict().items()}, time.process_time(), 0.0
-    while done < 1:
-        losses = []
-        for some in np.array_split(draw.permutation(len(data)), max(1, len(data) // batch)):
-            done = (time.process_time() - begun) / 60 / minutes
-            if done >= 1:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * min(1, 0.05 + 20 * done) * max(0.02, 1 - done)
-            value, count = 0.0, 0
-            for one in (data[i] for i in some):
-                x = (one["features"] - mean) / scale
-                more, notes = loss(network(x + noise * torch.randn_like(x), one["level"], one["near"]), one)
-                value, count = value + more, count + notes
-            optimizer.zero_grad()
-            (value / count).backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            for name, weight in network.state_dict().items():
-                average[name].lerp_(weight, 0.02)
-            losses.append(value.item() / count)
-        passes.append(float(np.mean(losses)) if losses else passes[-1])
-        print(len(passes), round(passes[-1], 3), flush=True)
-    network.load_state_dict(average)
+    def batches(): return np.array_split(draw.permutation(len(data)), max(1, len(data) // batch))
+    def mean_loss(some):
+        value, count = 0.0, 0
+        for one in (data[i] for i in some):
+            x = (one["features"] - mean) / scale
+            more, notes = loss(network(x + noise * torch.randn_like(x), one["level"], one["near"]), one)
+            value, count = value + more, count + notes
+        return value / count
+    passes = train_averaged(network, batches, mean_loss, learning_rate=learning_rate, minutes=minutes, decay=decay,
+                            rise=20)
     with torch.no_grad():                                # the first layer takes the features as they are
         network.input.weight /= scale
         network.input.bias -= network.input.weight @ mean
-    return network.eval(), passes
+    return network, passes
 
 
 def main():
-    parser = arguments(__doc__)
-    parser.add_argument("--bank", default="data/bank.safetensors", help="a note bank to train on")
-    parser.add_argument("--pieces", default=PIECES, help="a piece bank")
-    parser.add_argument("--cache", default="data/velocities", help="folder for what training looks at")
-    args = parser.parse_args()
+    args = training_arguments(__doc__, cache="data/velocities").parse_args()
     torch.set_num_threads(1)
     transcriber = FrameTranscriber.from_pretrained()
     data = list(items(args, transcriber))
