@@ -10,8 +10,10 @@ seen in training and on a held-out one, and it is measured how much of its outpu
 
 Mixtures are rendered as they are needed, once for all rows, into `--work` (16 bits, 0.64 GB an hour, mapped into
 memory); checkpoints are there as well, every two minutes. The script may be killed at any time: the same command goes
-on. Seed 0 comes first, all rows up to 0.1 h, then all up to 0.3 h, and so on, so that the table is of use before it is
-full. Results go to nbs/results/paper_scale.json and benchmarks/results/paper_scale.md; `--table` only writes the table.
+on. A row with a seed is trained to the end before the next one begins, and what the log has already is not trained
+again; several processes may share the seeds or rows among them (`--seeds`, `--only`). Ten hours are 17 to 29 minutes
+of a core each. Results go to nbs/results/paper_scale_core.json and benchmarks/results/paper_scale_core.md; `--table`
+only writes the table.
 
 On a GPU all rows and seeds go in lockstep, each on a stream of its own, with the items and initial weights of the
 processor's runs, while `--workers` processes render:
@@ -20,21 +22,18 @@ processor's runs, while `--workers` processes render:
         --work scale --out results --deadline $(($(date +%s) + 420))
 
 It keeps no checkpoints: at each mark it writes paper_scale.json and the seed 0 networks (16 bits) to `--out`, and it
-stops before `--deadline`. `--compile` fuses what lies between convolutions (it needs triton, a C compiler and Python's
-headers; where that fails, the rest goes on as it is). `--lockstep` takes the same way on a processor, `--marks` other
-hours: for tests.
+stops before `--deadline`. `--lockstep` takes the same way on a processor, `--marks` other hours: for tests.
 
-nbs/results/paper_scale.json was made that way, beside other trainings, until its deadline at 7.1 hours. Its note bank
-is that of `benchmarks/gpu_run.py bank` without the instruments that the registry lacks and without electric guitars;
-`--note` is where such things go. nbs/results/paper_scale_core.json is of one core, from a smaller bank, up to an hour.
+nbs/results/paper_scale.json was made that way, beside other trainings, until its deadline at 7.1 hours; its networks
+were compiled. Its note bank is that of `benchmarks/gpu_run.py bank` without the instruments that the registry lacks
+and without electric guitars; `--note` is where such things go. nbs/results/paper_scale_core.json is of a core.
 """
 import json
 import multiprocessing
 import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ from instsep.music.pieces import PieceBank
 from instsep.separator import ConvUNet
 from instsep.sound.notebank import NoteBank
 from instsep.sound.spectral import istft, stft
-from common import (LOGS, RESULTS, arguments, exact_mixtures, processor, read_json, test_soundfonts, write_json,
+from common import (LOGS, RESULTS, alone, arguments, exact_mixtures, processor, read_json, test_soundfonts, write_json,
                     write_text)
 from paper_unet import (BATCH, HOP, LEARNING_RATE, N_FFT, SAMPLE_RATE, SECONDS, STEMS, Trial, baselines, depth,
                         loss_of, run)
@@ -58,7 +57,6 @@ MARKS = 0.1, 0.3, 1.0, 3.0, 10.0, 40.0                       # hours of mixtures
 BLOCK = 144                                                  # items in 0.1 h: rendered together, shuffled together
 FULL_SCALE = 16384                                           # a stem alone may be louder than the mixture
 SAVE_EVERY = 120.0                                           # seconds
-COMPILING = 100.0                                            # seconds, at most, for all runs
 WARM_UP = 3                                                  # steps before a CUDA graph is recorded
 SETS = "seen soundfont", "held-out soundfont"
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)   # of the others: 1
@@ -124,7 +122,7 @@ def steps_in(hours):
 class Cache:
     "Mixtures of the training pieces, rendered in order, `BLOCK` at a time, into one file that is mapped into memory."
     def __init__(self, folder, mixtures, hours):
-        self.mixtures, self.about = mixtures, folder / "items.json"
+        self.mixtures, self.folder, self.about = mixtures, folder, folder / "items.json"
         samples, count = int(SECONDS * SAMPLE_RATE), BLOCK * round(10 * hours)
         self.ready = read_json(self.about, dict(ready=0))["ready"]
         path = folder / "items.i16"
@@ -136,11 +134,14 @@ class Cache:
 
     def fill(self, count):
         while self.ready < count:
-            for i in range(self.ready, self.ready + BLOCK):
-                self.items[i] = sixteen_bits(self.mixtures()[i]["stems"])
-            self.items.flush()
-            self.ready += BLOCK
-            write_json(self.about, dict(ready=self.ready))
+            with alone(self.folder):                                       # else two processes render the same
+                self.ready = read_json(self.about, dict(ready=0))["ready"]
+                if self.ready >= count: return
+                for i in range(self.ready, self.ready + BLOCK):
+                    self.items[i] = sixteen_bits(self.mixtures()[i]["stems"])
+                self.items.flush()
+                self.ready += BLOCK
+                write_json(self.about, dict(ready=self.ready))
 
     def batch(self, seed, step):
         block, within = divmod(step, BLOCK // BATCH)
@@ -297,23 +298,12 @@ class Run:
 
 # ---- training in lockstep, on a GPU
 
-@contextmanager
-def at_most(seconds):
-    def late(*_): raise TimeoutError("it took too long")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))
-    try: yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 class LockstepRun:
     """One row with one seed on a device. Which items come next, and where their loss goes, is known there, so that a
     step is nothing but the replay of a CUDA graph."""
     def __init__(self, row, seed, pool, steps):
         self.row, self.seed, self.pool, self.graph, self.stream, self.marks = row, seed, pool, None, None, {}
-        self.network = self.trained = build(row, seed).to(pool.device)
+        self.network = build(row, seed).to(pool.device)
         on_gpu = dict(fused=True, capturable=True) if pool.is_cuda else {}
         self.optimizer = torch.optim.Adam(self.network.parameters(), LEARNING_RATE, **on_gpu)
         blocks = range(-(-steps * BATCH // BLOCK))
@@ -325,7 +315,7 @@ class LockstepRun:
     def step(self):
         items = self.order.index_select(0, self.at)[0]
         stems = self.pool.index_select(0, items).float() / FULL_SCALE              # (batch, stems, samples)
-        loss = loss_of(in_bf16(self.trained), self.row, stems)
+        loss = loss_of(in_bf16(self.network), self.row, stems)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -335,40 +325,18 @@ class LockstepRun:
     def on_stream(self):
         return torch.cuda.stream(self.stream) if self.stream else nullcontext()
 
-    def first_step(self, until):
-        "Compiled, where there is time for it, or as it is; whether it was compiled."
-        if until > time.monotonic():
-            try:
-                with at_most(until - time.monotonic()):
-                    self.trained = torch.compile(self.network, dynamic=False)
-                    self.step()
-                return True
-            except Exception as error:
-                print(f"seed {self.seed}, {self.row.name}: not compiled ({error})"[:300], flush=True)
-                self.trained = self.network
-        self.step()
-        return False
-
-    def warm_up(self, until):
-        "The first steps as they are, on a stream of its own; until when to compile."
+    def warm_up(self):
+        "The first steps as they are, on a stream of its own."
         if self.pool.is_cuda: self.stream = torch.cuda.Stream()
         with self.on_stream():
-            compiled = self.first_step(until)
-            for _ in range(WARM_UP - 1): self.step()
-        return compiled
+            for _ in range(WARM_UP): self.step()
 
     def capture(self):
         "A step that is only recorded."
         torch.cuda.synchronize()
         self.optimizer.zero_grad(set_to_none=True)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=self.stream): self.step()
-            self.graph = graph
-        except Exception as error:
-            print(f"seed {self.seed}, {self.row.name}: no CUDA graph, single steps ({error})"[:300], flush=True)
-            self.stream = torch.cuda.Stream()
-            self.optimizer.zero_grad(set_to_none=True)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, stream=self.stream): self.step()
 
     def advance(self):
         with self.on_stream():
@@ -395,8 +363,7 @@ class Lockstep:
         self.on_gpu, self.copied, self.at, self.scoring, self.rate = self.pool.is_cuda, 0, 0, 0.0, 0.0
         self.runs = [LockstepRun(row, seed, self.pool, self.end) for seed in args.seeds for row in ROWS
                      if row.name in args.only]
-        self.marked, self.each = 0, 0.0      # step of the last mark; since then, seconds of a step of one run
-        self.active, self.share, self.compiling = list(self.runs), 0.0, COMPILING if args.compile else 0.0
+        self.share = 0.0                     # of the wall time, for each run
 
     def synchronize(self):
         if self.on_gpu: torch.cuda.synchronize()
@@ -418,15 +385,13 @@ class Lockstep:
         self.begun = self.printed = time.monotonic()
         if not self.feed(1): return False
         self.synchronize()
-        torch.backends.cudnn.benchmark, until = True, time.monotonic() + self.compiling
+        torch.backends.cudnn.benchmark = True
         for run_ in self.runs:
-            compiled = run_.warm_up(until)
-            if not compiled: until = 0.0
+            run_.warm_up()
             if self.on_gpu: run_.capture()
         torch.backends.cudnn.benchmark, self.at = False, WARM_UP
         self.synchronize()
-        print(f"{sum(run_.graph is not None for run_ in self.runs)} graphs of {len(self.runs)} runs, "
-              f"{time.monotonic() - self.begun:.0f} s" + (f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB"
+        print(f"{len(self.runs)} runs, {time.monotonic() - self.begun:.0f} s" + (f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB"
                                                          if self.on_gpu else ""), flush=True)
         return True
 
@@ -445,9 +410,9 @@ class Lockstep:
                 break
             begun = time.monotonic()
             for _ in range(first, last):
-                for run_ in self.active: run_.advance()
+                for run_ in self.runs: run_.advance()
             for event in before: event.synchronize()         # no more than two spans ahead of the device
-            before = [run_.stream.record_event() for run_ in self.active if run_.stream]
+            before = [run_.stream.record_event() for run_ in self.runs if run_.stream]
             self.at, self.rate = last, (time.monotonic() - begun) / (last - first)
             if last in self.marks: before = self.mark(self.marks[last])
             if time.monotonic() - self.printed > 15: self.tell()
@@ -457,34 +422,24 @@ class Lockstep:
     def tell(self):
         self.printed = time.monotonic()
         print(f"round {self.at}, {1000 * self.rate:.1f} ms a round, {self.at * BATCH * SECONDS / 3600:.2f} h "
-              f"of {self.data.look() * SECONDS / 3600:.2f} h rendered, {len(self.active)} runs, "
+              f"of {self.data.look() * SECONDS / 3600:.2f} h rendered, {len(self.runs)} runs, "
               f"{self.until - time.time():.0f} s left", flush=True)
 
     def mark(self, hours):
-        "Score all runs, write, and see for how many seeds there is time."
+        "Score all runs and write."
         self.synchronize()
         begun = time.monotonic()
-        share = (begun - self.begun) / len(self.active)
-        self.each, self.marked, self.share = share / (self.at - self.marked), self.at, self.share + share
+        self.share += (begun - self.begun) / len(self.runs)
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda run_: run_.score(hours, self.share, self.sets), self.active))
+            list(threads.map(lambda run_: run_.score(hours, self.share, self.sets), self.runs))
         self.write()
-        for run_ in self.active: print(f"seed {run_.seed}, {run_.row.name}, {hours:g} h: " + ", ".join(
+        for run_ in self.runs: print(f"seed {run_.seed}, {run_.row.name}, {hours:g} h: " + ", ".join(
             f"{label} {total(rows)['mean']:+.2f} / {total(rows)['median']:+.2f}"
             for label, rows in run_.marks[str(hours)]["scores"].items()), flush=True)
         self.scoring = time.monotonic() - begun
-        if sum(step > self.at for step in self.marks) == 1: self.afford()
         self.tell()
         self.begun = time.monotonic()
         return []
-
-    def afford(self):
-        "Before the last mark: fewer seeds where not all would get there in time."
-        left, each = self.until - time.time() - 2 * self.scoring - 5, self.each * (self.end - self.at)
-        while len({run_.seed for run_ in self.active}) > 1 and each * len(self.active) > left:
-            last = max(run_.seed for run_ in self.active)
-            self.active = [run_ for run_ in self.active if run_.seed != last]
-            print(f"seed {last} ends here: no time for all of them", flush=True)
 
     def write(self):
         for row in ROWS: self.log["rows"][row.name] = {
@@ -510,7 +465,7 @@ def train_together(args, path):
         hardware = torch.cuda.get_device_name() if args.device == "cuda" else processor()
         log = about(args, hardware) | dict(
             rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g} "
-                             f"--workers {args.workers}" + " --compile" * args.compile,
+                             f"--workers {args.workers}",
             how=f"{len(args.seeds) * len(args.only)} runs at once, {args.workers} processes that render")
         log |= dict(baselines=baselines(sets), depth_untrained=untrained(sets, args.device))
         Lockstep(args, data, sets, log, path).train()
@@ -592,6 +547,16 @@ def untrained(sets, device="cpu"):
     return {row.name: depth(build(row, 0).to(device), row, shown(sets).to(device)) for row in ROWS[:3]}
 
 
+def keep(path, first, run_):
+    "Add a run to the log, to which another process may have added since."
+    with alone(path.parent):
+        log = read_json(path, dict(rows={})) | first
+        log["rows"] = {row.name: log["rows"].get(row.name, {}) for row in ROWS}
+        log["rows"][run_.row.name] = dict(sorted((log["rows"][run_.row.name] | {str(run_.seed): run_.log()}).items()))
+        log["marks"] = reached(log)
+        write_json(path, log)
+
+
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--bank", help="note bank to train on, 22050 Hz")
@@ -601,43 +566,40 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", default=[row.name for row in ROWS])
     parser.add_argument("--count", type=int, default=32, help="mixtures in each test set")
-    parser.add_argument("--out", default=str(LOGS), help="where paper_scale.json goes")
+    parser.add_argument("--out", default=str(LOGS), help="where the log goes")
     parser.add_argument("--note", help="what else is to be said of this run, in the results")
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--workers", type=int, default=8, help="with --device cuda: processes that render")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="with --device cuda: seconds of the epoch")
-    parser.add_argument("--compile", action="store_true", help="with --device cuda: compile the networks")
     parser.add_argument("--lockstep", action="store_true", help="as with --device cuda, on a processor")
     parser.add_argument("--marks", type=float, nargs="*", default=MARKS, help="in lockstep: hours at which to score")
     args = parser.parse_args()
-    path = Path(args.out) / "paper_scale.json"
-    if args.table: return write_text(RESULTS / "paper_scale.md", text(json.loads(path.read_text())))
+    together = args.device == "cuda" or args.lockstep
+    name = "paper_scale" if together else "paper_scale_core"
+    path, place = Path(args.out) / f"{name}.json", RESULTS / f"{name}.md"
+    if args.table: return write_text(place, text(read_json(path)))
     torch.set_num_threads(1)
     folder = Path(args.work)
     folder.mkdir(parents=True, exist_ok=True)
-    if args.device == "cuda" or args.lockstep: return train_together(args, path)
+    if together: return train_together(args, path)
     pieces = PieceBank.load(args.pieces).split()
     data = Cache(folder, training_mixtures(args.bank, pieces["train"]), args.hours)
-    sets = test_sets(folder, pieces["test"], args.count)
-    log = read_json(path, dict(rows={}))
-    log |= about(args, processor())
-    if "baselines" not in log: log["baselines"] = baselines(sets)
-    log["depth_untrained"] = untrained(sets)
+    with alone(folder): sets = test_sets(folder, pieces["test"], args.count)
+    first = about(args, processor()) | dict(baselines=baselines(sets), depth_untrained=untrained(sets))
+    last = str(max(mark for mark in MARKS if mark <= args.hours))
     for seed in args.seeds:
-        for hours in MARKS:
-            for row in ROWS:
-                if row.name not in args.only or hours > args.hours: continue
-                run_ = Run(folder, row, seed)
-                trained = run_.train(hours, data, sets)
-                log["rows"] = {r.name: log["rows"].get(r.name, {}) for r in ROWS}
-                log["rows"][row.name][str(seed)] = run_.log()
-                log["marks"] = reached(log)
-                write_json(path, log)
-                if trained: print(f"seed {seed}, {row.name}, {hours:g} h: " + ", ".join(
+        for row in ROWS:
+            known = read_json(path, dict(rows={}))["rows"].get(row.name, {}).get(str(seed), dict(marks={}))
+            if row.name not in args.only or last in known["marks"]: continue
+            run_ = Run(folder, row, seed)
+            for hours in MARKS:
+                if hours > args.hours or not run_.train(hours, data, sets): continue
+                keep(path, first, run_)
+                print(f"seed {seed}, {row.name}, {hours:g} h: " + ", ".join(
                     f"{label} {total(rows)['mean']:+.2f} / {total(rows)['median']:+.2f}"
                     for label, rows in run_.state["marks"][str(hours)]["scores"].items()), flush=True)
-    write_text(RESULTS / "paper_scale.md", text(log))
+    write_text(place, text(read_json(path)))
 
 
 if __name__ == "__main__": main()
