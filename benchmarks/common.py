@@ -4,12 +4,15 @@ name, and tables and logs that are written whole.
 The package is imported where it is needed: what measures time or memory in a process of its own imports nothing else.
 """
 import argparse
+import fcntl
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -232,6 +235,15 @@ def read_json(path, otherwise=None):
 
 def write_json(path, content, **options) -> None:
     write_text(path, json.dumps(content, **dict(indent=1, default=float) | options) + "\n")
+
+
+@contextmanager
+def alone(folder):
+    "One process at a time: the others wait."
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try: fcntl.flock(handle, fcntl.LOCK_EX); yield
+    finally: os.close(handle)
 
 
 def write_text(path, text: str) -> None:

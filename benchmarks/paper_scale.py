@@ -391,8 +391,8 @@ class Lockstep:
             if self.on_gpu: run_.capture()
         torch.backends.cudnn.benchmark, self.at = False, WARM_UP
         self.synchronize()
-        print(f"{len(self.runs)} runs, {time.monotonic() - self.begun:.0f} s" + (f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB"
-                                                         if self.on_gpu else ""), flush=True)
+        memory = f", {torch.cuda.max_memory_allocated() / 1e9:.0f} GB" if self.on_gpu else ""
+        print(f"{len(self.runs)} runs, {time.monotonic() - self.begun:.0f} s{memory}", flush=True)
         return True
 
     def spans(self):
@@ -588,8 +588,8 @@ def main():
     with alone(folder): sets = test_sets(folder, pieces["test"], args.count)
     first = about(args, processor()) | dict(baselines=baselines(sets), depth_untrained=untrained(sets))
     last = str(max(mark for mark in MARKS if mark <= args.hours))
-    for seed in args.seeds:
-        for row in ROWS:
+    for row in ROWS:
+        for seed in args.seeds:
             known = read_json(path, dict(rows={}))["rows"].get(row.name, {}).get(str(seed), dict(marks={}))
             if row.name not in args.only or last in known["marks"]: continue
             run_ = Run(folder, row, seed)

@@ -33,11 +33,9 @@ rows share and ends; then several processes may take a part of the rows each, an
 and the same without `--render`. `--deadline` (seconds since 1970) stops the row at hand, which keeps its marks.
 `--costs`, run later on a processor core, adds what rows made on a GPU lack: multiply-adds and processor seconds.
 """
-import fcntl
 import json
 import math
 import multiprocessing
-import os
 import time
 import traceback
 from collections import Counter
@@ -64,7 +62,7 @@ from instsep.separator import Separator, SeparatorConfig, local_rms
 from instsep.inference.registry import network
 from instsep.sound.spectral import _extend, istft, oracle
 from instsep.training.separator import SeparatorModule, TrainConfig, spectral_loss
-from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, arguments, cpu_time,
+from common import (HELD_OUT_SOUNDFONT, PIECES, RECORDINGS, RESULTS, SEEN_SOUNDFONT, TRIOS, alone, arguments, cpu_time,
                     processor, read_json, recordings,
                     test_soundfonts, write_json, write_text)
 from separation import soundfont_items
@@ -704,15 +702,6 @@ def ideal(stems): return oracle(stems.sum(0), stems, n_fft=2048, hop=512).numpy(
 
 
 # ---- results
-
-@contextmanager
-def alone(folder):
-    "One process at a time."
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try: fcntl.flock(handle, fcntl.LOCK_EX); yield
-    finally: os.close(handle)
-
 
 def keep(path, about, rows):
     "Add to what is on disk, which another process may have added to since, and write the table."
