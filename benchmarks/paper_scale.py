@@ -26,7 +26,8 @@ stops before `--deadline`. `--lockstep` takes the same way on a processor, `--ma
 
 nbs/results/paper_scale.json was made that way, beside other trainings, until its deadline at 7.1 hours; its networks
 were compiled. Its note bank is that of `benchmarks/gpu_run.py bank` without the instruments that the registry lacks
-and without electric guitars; `--note` is where such things go. nbs/results/paper_scale_core.json is of a core.
+and without electric guitars; `--note` is where such things go. nbs/results/paper_scale_core.json is of a
+core; paper_scale_one_hour.json is an earlier study of a core, up to an hour, on a smaller bank.
 """
 import json
 import multiprocessing
