@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make constraints.txt anew: the newest versions that settings.ini allows, written down and tried by all of .ci/run,
-# which installs exactly them. If anything fails, constraints.txt stays as it was. Needs Python 3.11, pip and git.
+# which installs exactly them. If anything fails, constraints.txt stays as it was: also where a version wants a newer Python
+# 3.11 than Debian 12 has (then cap it in settings.ini). Needs Python 3.11, pip and git.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python3 -c 'import sys; sys.exit("constraints.txt is for Python 3.11" if sys.version_info[:2] != (3, 11) else 0)'
