@@ -4,7 +4,6 @@ name, and tables and logs that are written whole.
 The package is imported where it is needed: what measures time or memory in a process of its own imports nothing else.
 """
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -240,6 +239,7 @@ def write_json(path, content, **options) -> None:
 @contextmanager
 def alone(folder):
     "One process at a time: the others wait."
+    import fcntl                                     # not on Windows
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try: fcntl.flock(handle, fcntl.LOCK_EX); yield

@@ -11,9 +11,9 @@ seen in training and on a held-out one, and it is measured how much of its outpu
 Mixtures are rendered as they are needed, once for all rows, into `--work` (16 bits, 0.64 GB an hour, mapped into
 memory); checkpoints are there as well, every two minutes. The script may be killed at any time: the same command goes
 on. A row with a seed is trained to the end before the next one begins, and what the log has already is not trained
-again; several processes may share the seeds or rows among them (`--seeds`, `--only`). Ten hours are 17 to 29 minutes
-of a core each. Results go to nbs/results/paper_scale_core.json and benchmarks/results/paper_scale_core.md; `--table`
-only writes the table.
+again; several processes may share the seeds or rows among them (`--seeds`, `--only`). Ten hours of the first row are
+17 minutes of a core for each seed; with a normalisation an hour takes half as long again. Results go to
+nbs/results/paper_scale_core.json and benchmarks/results/paper_scale_core.md; `--table` only writes the table.
 
 On a GPU all rows and seeds go in lockstep, each on a stream of its own, with the items and initial weights of the
 processor's runs, while `--workers` processes render:
@@ -25,9 +25,10 @@ It keeps no checkpoints: at each mark it writes paper_scale.json and the seed 0 
 stops before `--deadline`. `--lockstep` takes the same way on a processor, `--marks` other hours: for tests.
 
 nbs/results/paper_scale.json was made that way, beside other trainings, until its deadline at 7.1 hours; its networks
-were compiled. Its note bank is that of `benchmarks/gpu_run.py bank` without the instruments that the registry lacks
-and without electric guitars; `--note` is where such things go. nbs/results/paper_scale_core.json is of a
-core; paper_scale_one_hour.json is an earlier study of a core, up to an hour, on a smaller bank.
+were compiled, by an option `--compile` that is no more. Its note bank is that of `benchmarks/gpu_run.py bank` without
+the instruments that the registry lacks and without electric guitars; `--note` is where such things go.
+nbs/results/paper_scale_core.json is of a core; paper_scale_one_hour.json is an earlier study of a core, up to an hour,
+on a smaller bank.
 """
 import json
 import multiprocessing
