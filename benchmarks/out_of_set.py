@@ -255,7 +255,8 @@ def checked(rows: list[dict]) -> tuple[list[dict], list[dict]]:
         weight, bias = without[row["groups"][0]] if row["set"] == SETS["training"] and row["groups"] else with_all
         return float(np.dot(row["inputs"], weight) + bias + BIAS + CAUTION / math.sqrt(max(row["notes"], 1)))
 
-    table, names = [], dict(clarinet="clarinets", both="clarinets beside another", other="others that would become one")
+    table, names = [], dict(clarinet="clarinets taken away", both="clarinets taken away beside another instrument",
+                           other="false clarinets caught")
     for clips in (1, 3):
         some = longer([row for row in rows if row["set"] != SETS["recordings"]], clips)
         for label in dict.fromkeys(row["set"] for row in some):

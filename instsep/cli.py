@@ -20,7 +20,7 @@ from uuid import uuid4
 import typer
 from typer import Argument, Option
 from . import __version__
-from .core import TRIO, InstsepError, InstsepWarning, about_import, clear_leftovers, warn_user
+from .core import TRIO, InstsepError, InstsepWarning, about_import, about_memory, clear_leftovers, warn_user
 from .sound.containers import SUFFIXES
 from .workers import Lost, run_jobs, worker_number
 
@@ -99,7 +99,8 @@ def _track_names(
         names.update({path: track_name(path) for path in group})
         if len(group) == 1: continue
         whole = {path: Path(os.path.abspath(path)) for path in group}  # a link is called what it is called
-        common = Path(os.path.commonpath([path.parent for path in whole.values()]))
+        try: common = Path(os.path.commonpath([path.parent for path in whole.values()]))
+        except ValueError: continue  # on several drives: numbers tell them apart
         for suffix in (False, True):
             for path in group:
                 inner = whole[path].relative_to(common)
@@ -225,7 +226,7 @@ def _separate_one(setup: dict, path: Path, name: str, say) -> bool: # whether it
             done = separate_file(separator, file, output, track=name, **options)
             say(f"{path}: {_separated_text(done)}")
             if report: say(_separation_page(output, name, path, file, done))
-    except (InstsepError, UnicodeEncodeError, OSError) as error:
+    except (InstsepError, UnicodeEncodeError, OSError, MemoryError, RuntimeError) as error:
         say(_error_text(path, error), is_error=True)
         return False
     return True
@@ -272,6 +273,8 @@ def _error_text(path: Path, error: Exception) -> str:
     "What kept a recording from being done, as a line."
     if isinstance(error, UnicodeEncodeError): return f"{path}: its name is not valid Unicode; rename it"
     if isinstance(error, BrokenPipeError): raise error
+    if line := about_memory(error): return f"{path}: {line}"
+    if isinstance(error, RuntimeError) and not isinstance(error, InstsepError): raise error
     if isinstance(error, OSError): return f"{path}: {error.strerror or error}; choose another name or folder"
     return _in_options(str(error))
 
@@ -362,7 +365,7 @@ def _pieces(
 ):
     "Make a piece bank: real parts of hundreds of classical works from music21's corpus, or of your MIDI files."
     from instsep.music.pieces import PieceBank
-    if quarters_per_minute <= 0: raise InstsepError(f"--quarters-per-minute {quarters_per_minute:g}: is no tempo")
+    _check_positive(quarters_per_minute=quarters_per_minute)
     path = _check_output(output, ".npz")
     bank = PieceBank.from_folder(midi) if midi else PieceBank.from_music21(quarters_per_minute=quarters_per_minute)
     bank.save(path)
@@ -411,7 +414,7 @@ def _notebank(
 ):
     "Make a note bank of soundfonts, recorded notes and invented instruments; of all soundfonts here if none is named."
     path, names = _check_output(output, ".safetensors"), _chosen(instruments)
-    layers = tuple(int(layer) if layer.isdigit() else 0 for layer in _names(velocities) or ())
+    layers = tuple(int(layer) if layer.isdecimal() else 0 for layer in _names(velocities) or ())
     if not layers or not all(1 <= layer <= 127 for layer in layers):
         raise InstsepError(f"--velocities {velocities}: give numbers from 1 to 127, separated by commas")
     seen = sys.stderr.isatty()
@@ -420,11 +423,11 @@ def _notebank(
     if not (soundfont or notes or invent):
         from instsep.sound.soundfont import find_soundfonts
         soundfont = find_soundfonts()
+    inventable = tuple(name for name in names if name in INVENTORS)
+    if invent and not inventable: raise InstsepError(f"--invent: can only invent {', '.join(INVENTORS)}")
     banks = [_from_soundfont(place, names, sample_rate, step, layers) for place in soundfont or ()]
     banks += [_from_folder(argument, sample_rate) for argument in notes or ()]
-    inventable = tuple(name for name in names if name in INVENTORS)
     if vary: banks = [varied_bank(part, vary) for part in banks]
-    if invent and not inventable: raise InstsepError(f"--invent: can only invent {', '.join(INVENTORS)}")
     if invent: banks.append(invent_bank(invent, instruments=inventable, sample_rate=sample_rate, progress=seen))
     bank = NoteBank.from_notes([note for part in banks for note in part.notes()], sample_rate)
     bank.save(path)
@@ -646,10 +649,11 @@ def _train_transcriber(
     from instsep.training.separator import Processes, process_rank
     def log(line): process_rank() or typer.echo(line, err=True)
     seen = seen and not process_rank()
-    played = _load_pieces(pieces, log, seen)
+    _check_positive(minutes=minutes, learning_rate=learning_rate)
+    notes = _load_banks(bank)  # before the pieces, which may take minutes
     result = run_training(
-        network, folder, bank=_load_banks(bank), pieces=played, init=init, preset=preset, resume=resume, device=device,
-        progress=seen, log=log, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
+        network, folder, bank=notes, pieces=_load_pieces(pieces, log, seen), init=init, preset=preset, resume=resume,
+        device=device, progress=seen, log=log, freeze=freeze, lora=lora, minutes=minutes, steps=steps, batch=batch,
         accumulate=accumulate, learning_rate=learning_rate, optimizer=optimizer, patience=patience, bf16=bf16,
         seed=seed, workers=workers, processes=Processes(devices, nodes, strategy),
         **(dict(widen=widen) if widen else {}))
@@ -734,7 +738,7 @@ def _transcribe_one(setup: dict, path: Path, name: str, say) -> bool: # whether 
                 say(f"{path}: {done.tuning}; " + ("kept as pitch bends" if options["pitch_bend"]
                                                   else "pitches are rounded, --pitch-bend keeps them"))
             if report: say(_transcription_page(output, name, path, file, done))
-    except (InstsepError, UnicodeEncodeError, OSError) as error:
+    except (InstsepError, UnicodeEncodeError, OSError, MemoryError, RuntimeError) as error:
         say(_error_text(path, error), is_error=True)
         return False
     return True
@@ -773,7 +777,7 @@ def _evaluate(
     instrument_of(granularity)  # a wrong name is said before the work begins
     from instsep.evaluation.report import aligned, evaluate_folders, write_csv, write_json
     from instsep.evaluation.page import write_evaluation_page
-    result = evaluate_folders(reference, estimate, granularity=granularity, sustain=pedal)
+    with _quiet_libraries(): result = evaluate_folders(reference, estimate, granularity=granularity, sustain=pedal)
     for line in result.notices + result.failed: _print_error(line)
     for title, table in result.tables().items(): typer.echo(f"{title}\n{aligned(table)}\n")
     if json: write_json(result, json)
@@ -786,7 +790,7 @@ def _evaluate(
 # %% ../nbs/reference/cli.ipynb #6168eb6b
 def main(
     arguments: list[str] | None = None, # None: those of the command line
-) -> int: # 0 done, 2 something could not be done, 130 stopped by Ctrl-C
+) -> int: # 0 done, 1 nobody reads the output, 2 something could not be done, 130 stopped by Ctrl-C
     "Run the command `instsep`."
     for name in ("SIGTERM", "SIGHUP"):
         with contextlib.suppress(ValueError, AttributeError):  # not the main thread; a system without it
@@ -806,7 +810,7 @@ def _terminate(number, frame):
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        status = app(args=arguments, prog_name="instsep", standalone_mode=False)
+        with _printed_warnings(): status = app(args=arguments, prog_name="instsep", standalone_mode=False)
         if sys.stdout: sys.stdout.flush()
         return status or 0
     except InstsepError as error: return _print_error(str(error))
@@ -817,8 +821,7 @@ def _run(arguments: list[str] | None) -> int:
         if line is None and isinstance(error, ImportError): raise
         return _print_error(line or (f"{error.filename}: {error.strerror}" if error.filename else str(error)))
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            if "out of memory" not in str(error): raise
-            return _print_error(f"out of memory ({str(error)[:100]}); use -d cpu, or close other programs")
+        if line := about_memory(error): return _print_error(line)
+        if not hasattr(error, "format_message"): raise
         command = getattr(getattr(error, "ctx", None), "command_path", "instsep")  # an error in the options
         return _print_error(f"{error.format_message()} ({command} --help)")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRIO', 'COPIES', 'EXTRAS', 'FULL', 'ENDING', 'LEFT_AFTER', 'FORGOTTEN_AFTER', 'TEMPORARY', 'InstsepError',
-           'InstsepWarning', 'warn_user', 'about_import', 'optional', 'why_not_written', 'atomic_path', 'SureFile',
-           'delay_interrupt', 'lock_folder', 'clear_leftovers', 'table_text', 'pick_device', 'cpu_has_bf16',
+           'InstsepWarning', 'warn_user', 'about_import', 'about_memory', 'optional', 'why_not_written', 'atomic_path',
+           'SureFile', 'delay_interrupt', 'lock_folder', 'clear_leftovers', 'table_text', 'pick_device', 'cpu_has_bf16',
            'bf16_autocast']
 
 # %% ../nbs/reference/core.ipynb #8e5af6a0
@@ -72,6 +72,16 @@ def about_import(
     if not broken: return None
     return (f"{broken[-1]} is installed, but cannot be imported ({error}); pip install 'instsep[{EXTRAS[broken[-1]]}]' "
             "brings versions that work together")
+
+# %% ../nbs/reference/core.ipynb #c0c70051
+def about_memory(
+    error: Exception # of any kind
+) -> str | None: # a line; None where it has another reason
+    "What to do where a GPU or the machine has too little memory."
+    text = str(error)
+    if "out of memory" in text: return f"out of memory ({text[:100]}); use -d cpu, or close other programs"
+    if not isinstance(error, MemoryError) and "allocate memory" not in text: return None
+    return "the machine has too little memory for it; close other programs, or cut the recording into parts"
 
 # %% ../nbs/reference/core.ipynb #d5fa9ec6
 @contextmanager

@@ -224,8 +224,7 @@ class Separator(nn.Module):
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
     ) -> tuple[list[torch.Tensor], list[int | None]]:
-        """What a network conditioned on notes needs besides magnitudes, and which stem of each item got the
-        out-of-set notes."""
+        "What a network conditioned on notes also reads; the stem of each item that got the out-of-set notes."
         bins = getattr(self.network, "spectrum_bins", 0)
         unmerged: list[int | None] = [None] * len(spec)
         if not bins: return [], unmerged
@@ -283,8 +282,7 @@ class Separator(nn.Module):
         self,
         instruments,            # names of all that play, as in `notes.instrument_programs`; None: any may
     ) -> "Separator":           # with the same network
-        """A separator for a known set of instruments: others have no stem; what plays and has none is in `residual`.
-        `InstsepError` for unknown names."""
+        "A separator for known instruments; what has no stem is in the residual. `InstsepError`: an unknown name."
         if instruments is None: return self
         wanted = [instruments] if isinstance(instruments, (str, int)) else list(instruments)
         known = self.config.instruments

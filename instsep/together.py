@@ -501,6 +501,10 @@ def aligned_parts(
     begin = min(part[:, 0].min() for part in parts.values())                    # rests at first do not count
     early = [part - [begin, begin, 0, 0] for part in parts.values()]
     end = max(part[:, 1].max() for part in early)
+    heard = evidence.shape[-1] / frame_rate
+    if end > 20 * max(heard, 30):
+        raise InstsepError(f"score: lasts {end:.0f} s, the recording {heard:.0f} s; a note may lie far behind the "
+                           "others")
     score = note_targets(early, int(end * frame_rate) + 2, frame_rate)[:2].max(1)  # (2, pitches, frames)
     def features(posteriors):                                                   # (frames, 2 * pitches + 1)
         posteriors = np.where(posteriors < 0.15, 0, posteriors)

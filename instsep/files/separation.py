@@ -75,12 +75,10 @@ def _output_paths(
 
 # %% ../../nbs/reference/files/separation.ipynb #6cf43682
 def _recording_id(path: Path) -> str:
-    "What tells one recording from another: its size, its beginning and its end."
-    size = path.stat().st_size
+    "What tells one recording from another: all that is in the file."
+    digest = hashlib.blake2b(digest_size=8)
     with path.open("rb") as file:
-        digest = hashlib.blake2b(f"{size}".encode() + file.read(1 << 20), digest_size=8)
-        file.seek(max(size - (1 << 20), 0))
-        digest.update(file.read())
+        while data := file.read(1 << 20): digest.update(data)
     return digest.hexdigest()
 
 def _settings_id(separator, **settings) -> str:
@@ -96,6 +94,8 @@ def _settings_id(separator, **settings) -> str:
 def _comment_of(path: Path) -> str:
     "The comment in an audio file; empty if there is none."
     import soundfile
+    from instsep.sound.containers import SUFFIXES
+    if path.suffix.lower() not in SUFFIXES: return ""
     try:
         with soundfile.SoundFile(path) as file: return file.comment
     except (soundfile.SoundFileError, UnicodeEncodeError): return ""  # no sound, or a name that is no text
@@ -220,7 +220,7 @@ class OutputOptions:
 
 # %% ../../nbs/reference/files/separation.ipynb #9e274a2b
 def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
-    "The recording's, or the next above it that the format has."
+    "The recording's, or the next above it that the format has, or the format's highest."
     from instsep.sound.audio import AudioReader
     with AudioReader(path, mono=options.mono, downmix=options.downmix) as reader: rate = reader.sample_rate
     if options.ext != "mp3" or rate in MP3_RATES: return rate
@@ -258,7 +258,10 @@ def separate_file(
     _check_format(written.ext, written.subtype)
     names, rows = _outputs(separator.stems, written.stems, written.two_stems)
     places = _output_paths(out_folder, written.filename, names, track or track_name(path), path, written.ext)
-    for place in places.values(): _check_length(place, path)
+    for place in places.values():
+        _check_length(place, path)
+        if place.exists() and place.samefile(path):
+            raise InstsepError(f"{place}: is the recording itself; choose another folder or name")
     rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
     if getattr(separator, "align", False): separator = separator.aligned(path)

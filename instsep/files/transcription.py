@@ -11,6 +11,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import tempfile
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -144,15 +145,21 @@ def write_stems(
 ) -> list[Path]: # what was written
     "Play each instrument's notes into a file; all are scaled alike if one would clip."
     import numpy as np
-    from instsep.sound.audio import AudioWriter
-    from instsep.sound.soundfont import render_stems
-    stems = render_stems(transcription, soundfont, sample_rate=sample_rate, seconds=seconds)
-    loudest = max(1.0, *(float(np.abs(stem).max(initial=0)) for stem in stems.values()))
-    paths = [Path(folder)/f"{_file_name(name)}.wav" for name in stems]
-    for path, stem in zip(paths, stems.values()):
-        with AudioWriter(path, sample_rate, len(stem)) as writer:
-            if comment: writer.file.comment = comment
-            writer.write(stem/loudest)
+    from instsep.sound.audio import BLOCK, AudioWriter
+    from instsep.sound.soundfont import each_stem
+    folder, paths, loudest = Path(folder), [], 1.0
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
+        for name, stem in each_stem(transcription, soundfont, sample_rate=sample_rate, seconds=seconds):
+            np.save(f"{scratch}/{len(paths)}.npy", stem)
+            loudest = max(loudest, float(stem.max(initial=0)), -float(stem.min(initial=0)))
+            paths.append(folder/f"{_file_name(name)}.wav")
+        for number, path in enumerate(paths):
+            stem = np.load(f"{scratch}/{number}.npy", mmap_mode="r", allow_pickle=False)  # (2, samples)
+            with AudioWriter(path, sample_rate, len(stem)) as writer:
+                if comment: writer.file.comment = comment
+                for start in range(0, stem.shape[1], BLOCK): writer.write(stem[:, start:start + BLOCK]/loudest)
+            del stem
     return paths
 
 def _file_name(instrument: str) -> str:

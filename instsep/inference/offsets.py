@@ -138,6 +138,7 @@ class HalfNetwork(nn.Module):
         from safetensors.torch import save_file
         with atomic_path(path) as temporary:
             save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, str(temporary))
+            Path(temporary).chmod(0o644)  # safetensors leaves it readable by nobody else
 
 
 def load_half(

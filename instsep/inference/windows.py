@@ -187,7 +187,11 @@ def separate_stream(
             if ready.shape[1]: yield _stems_with_residual(ready, waiting, stems.shape[1])
         nothing, channels = instruments[:, :0].copy(), stems.shape[1]
         del stems, instruments, ready  # before the next window
-    if back is None: return
+    if back is None:  # too short for a sample at the separator's rate
+        channels = waiting[0].shape[0] if waiting else 0
+        nothing = np.zeros(((len(separator.stems) - 1) * channels, frames), np.float32)
+        if frames: yield _stems_with_residual(nothing, waiting, channels)
+        return
     back.length = frames
     rest = back(nothing, last=True)
     if rest.shape[1]: yield _stems_with_residual(rest, waiting, channels)

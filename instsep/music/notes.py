@@ -21,7 +21,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ..core import InstsepError, atomic_path
+from ..core import InstsepError, InstsepWarning, atomic_path
 
 # %% ../../nbs/reference/music/notes.ipynb #b8d18f62
 @dataclass(frozen=True, order=True)
@@ -103,7 +103,7 @@ def read_midi_tracks(
         tracks.append((part.name or ('Drums' if part.is_drum else PROGRAM_NAMES[part.program]), notes))
     return tracks
 
-def _warn(line: str) -> None: warnings.warn(line, stacklevel=4)
+def _warn(line: str) -> None: warnings.warn(InstsepWarning(line), stacklevel=4)
 
 # %% ../../nbs/reference/music/notes.ipynb #e0c3d1bb
 def read_midi(

@@ -478,7 +478,8 @@ def load(
     options = dict(sample_rate=sample_rate, mono=mono, downmix=downmix, start=start, seconds=seconds)
     with AudioReader(path, **options) as reader:
         _check_memory(reader, seconds)
-        return np.concatenate(list(reader.blocks(BLOCK)), axis=1), reader.sample_rate
+        nothing = np.zeros((reader.channels, 0), np.float32)  # where there is less than a sample at the new rate
+        return np.concatenate([nothing, *reader.blocks(BLOCK)], axis=1), reader.sample_rate
 
 TOO_MUCH, TIMES = 1 << 31, 400  # bytes in memory, and how many times the size of the file: more of both is no music
 

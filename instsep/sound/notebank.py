@@ -318,6 +318,7 @@ def measure_pitch(
     """Pitch whose first harmonics hold the most of the spectrum, within `within` semitones of `near` (harmonic sum,
     Noll 1969)."""
     part = wave[int(0.03 * rate):int(0.03 * rate) + min(len(wave), rate)]
+    if not len(part): return float(near)  # too short to tell
     size = 1 << 18
     spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), size))
     candidates = near + np.arange(-within, within + 1e-9, 0.01)
@@ -386,7 +387,7 @@ def record_folder(
         pitch = pitch_from_name(path.name)
         try: wave = load(path, sample_rate=sample_rate, mono=True)[0][0] if pitch is not None else None
         except InstsepError as e: wave = None; tqdm.write(str(e))
-        if wave is None or np.abs(wave).max() < 1e-4:
+        if wave is None or np.abs(wave).max(initial=0) < 1e-4:
             tqdm.write(f"note bank: {path.name} skipped: "
                        f"{'no pitch in its name' if pitch is None else 'no sound in it'}")
             continue

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOUNDFONT_FOLDERS', 'BLOCK', 'MOST_CENTS', 'default_soundfont', 'find_soundfonts', 'Synthesizer', 'synthesize',
-           'render_stems']
+           'each_stem', 'render_stems']
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #775d7b38
 import ctypes
@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -291,23 +291,32 @@ def synthesize(
         return synthesizer.render(notes, tail=tail, cents=cents, contours=contours)
 
 # %% ../../nbs/reference/sound/soundfont.ipynb #79220100
-def render_stems(
+def each_stem(
     notes: Iterable[Note],  # in any order, e.g. a Transcription
+    soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: the default one
+    *,
+    sample_rate: int = 44100,  # in Hz
+    seconds: float | None = None,  # how long each stem shall be; None: to the last note, and a second more
+) -> Iterator[tuple[str, np.ndarray]]:  # name, float32 (2, samples), all of one length
+    "Play each instrument's notes by themselves, one after the other: an hour of one takes more than a gigabyte."
+    transcription = (notes if isinstance(notes, Transcription)
+                     else Transcription(notes := list(notes), np.ones(len(notes))))
+    end = max((note.offset for note in transcription), default=0.0)
+    samples = round((end + 1.0 if seconds is None else seconds) * sample_rate)
+    with Synthesizer(soundfont, sample_rate=sample_rate) as synthesizer:
+        for name, mine in transcription.by_instrument().items():
+            cents, contours = transcription.cents_of(name), transcription.contours_of(name)
+            waveform = synthesizer.render(mine, tail=max(1.0, samples / sample_rate - end), cents=cents,
+                                          contours=contours)[:, :samples]
+            missing = samples - waveform.shape[1]
+            yield name, np.pad(waveform, [(0, 0), (0, missing)]) if missing else waveform
+
+def render_stems(
+    notes: Iterable[Note],  # as for `each_stem`
     soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: the default one
     *,
     sample_rate: int = 44100,  # in Hz
     seconds: float | None = None,  # how long each stem shall be; None: to the last note, and a second more
 ) -> dict[str, np.ndarray]:  # name -> float32 (2, samples), all of one length
     "Play each instrument's notes by themselves, between the keys where the transcription has `cents`."
-    transcription = (notes if isinstance(notes, Transcription)
-                     else Transcription(notes := list(notes), np.ones(len(notes))))
-    end = max((note.offset for note in transcription), default=0.0)
-    samples = round((end + 1.0 if seconds is None else seconds) * sample_rate)
-    stems = {}
-    with Synthesizer(soundfont, sample_rate=sample_rate) as synthesizer:
-        for name, mine in transcription.by_instrument().items():
-            cents, contours = transcription.cents_of(name), transcription.contours_of(name)
-            waveform = synthesizer.render(mine, tail=max(1.0, samples / sample_rate - end), cents=cents,
-                                          contours=contours)[:, :samples]
-            stems[name] = np.pad(waveform, [(0, 0), (0, samples - waveform.shape[1])])  # (2, samples)
-    return stems
+    return dict(each_stem(notes, soundfont, sample_rate=sample_rate, seconds=seconds))

@@ -10,8 +10,10 @@ import csv
 import json
 import logging
 import math
+import os
 import platform
 import re
+import tempfile
 import threading
 import time
 import warnings
@@ -697,7 +699,15 @@ def save_network(
     from transformers.utils import logging as transformers_logging
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    try: network.save_pretrained(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
+            network.save_pretrained(scratch)
+            # the weights first; safetensors leaves them readable by nobody else
+            for made in sorted(Path(scratch).iterdir(), key=lambda path: path.suffix != ".safetensors"):
+                made.chmod(0o644)
+                os.replace(made, folder/made.name)
     finally:
         if shown: transformers_logging.enable_progress_bar()
 
@@ -852,7 +862,7 @@ def _check_run(run: Path, module: MT3Module) -> None:
     before = json.loads((run/"config.json").read_text())
     names = "freeze", "lora", "batch", "accumulate", "optimizer", "seed", "frame_loss", "guided_attention"
     differ = [name for name in names if before["train"].get(name, 0) != module.hparams["train"][name]]
-    sizes = [name for name in SIZES["mt3-tiny"] if before["config"][name] != module.hparams["config"][name]]
+    sizes = [name for name in SIZES["mt3-tiny"] if before["config"].get(name) != module.hparams["config"][name]]
     if differ + sizes:
         raise InstsepError(f"{run.parent}: holds a run with another {', '.join(differ + sizes)}; "
                            "use --no-resume or another folder")

@@ -851,8 +851,7 @@ def train_separator(
     sources.check(chosen)
     accelerator, run = pick_device(device).type, output / "run"
     config, plan = learning.separator_config(chosen, sources.sample_rate), learning.train_config(accelerator)
-    if not resume: (run / "last.ckpt").unlink(missing_ok=True)
-    going_on = (run / "last.ckpt").is_file()
+    going_on = resume and (run / "last.ckpt").is_file()
     if going_on: _check_run(run, config, plan)
     torch.manual_seed(learning.seed)
     module, start = _module(config, plan, learning.start, (lambda line: None) if going_on else log)

@@ -331,6 +331,7 @@ def fit(
     loader = DataLoader(dataset, share, sampler=items, num_workers=c.workers, persistent_workers=False,
                         prefetch_factor=4 if c.workers else None, drop_last=True, worker_init_fn=_ignore_sigint,
                         pin_memory=gpu)
+    timer = _Progress(folder, 25, c.save_every, c.steps, getattr(c, "minutes", None))
     trainer = start_trainer(
         processes, max_steps=c.steps, accelerator=accelerator,
         precision="bf16-mixed" if (gpu if c.bf16 is None else c.bf16) else "32-true",
@@ -338,7 +339,7 @@ def fit(
         if valid else 1,
         limit_val_batches=None if valid else 0, num_sanity_val_steps=0, logger=False, enable_model_summary=False,
         enable_progress_bar=progress,
-        callbacks=[*callbacks, _Progress(folder, 25, c.save_every, c.steps, getattr(c, "minutes", None)),
+        callbacks=[*callbacks, timer,
                    *([ModelCheckpoint(folder, "best", monitor="valid_loss/dataloader_idx_0" if len(valid) > 1
                                       else "valid_loss", enable_version_counter=False)] if valid else [])])
     loaders = [DataLoader(v, c.batch) for v in valid] or None
@@ -346,6 +347,7 @@ def fit(
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         trainer.fit(module, loader, loaders, ckpt_path=str(last) if begun else None, weights_only=True)
+    module.seconds = timer.seconds  # where nothing was left to do, too
     return module
 
 # %% ../../nbs/reference/training/separator.ipynb #1d3228f6
