@@ -20,9 +20,9 @@ from .inference.windows import masks_in_windows, separate_waveform
 from .sound.spectral import _extend, istft, mono_spectrum, stft
 
 # %% auto #0
-__all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'ConvUNet',
-           'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation', 'attenuate_residual',
-           'SeparatorConfig', 'channel_rms', 'only_active', 'Separator']
+__all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'PERCUSSIVE_FRAMES',
+           'PERCUSSIVE_BINS', 'ConvUNet', 'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation',
+           'percussive_share', 'attenuate_residual', 'SeparatorConfig', 'channel_rms', 'only_active', 'Separator']
 
 # %% ../nbs/03_separator.ipynb #7c53623c
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -96,6 +96,7 @@ COMMON_RESIDUAL_SHARE = 0.3  # share of the energy from which on the residual st
 MAX_LOG_ATTENUATION = 5.0  # otherwise it is attenuated by a factor of exp(5) at most,
 ABSENT_LOG_ATTENUATION = 4.0  # and by exp(4) where it is known that no other instrument plays
 QUIET_BIN = 0.004            # in units of the local RMS, 48 dB below it: bins that are softer stay as they are
+PERCUSSIVE_FRAMES, PERCUSSIVE_BINS = 65, 17  # over which a sound is averaged: 1.5 s, 180 Hz
 
 # %% ../nbs/03_separator.ipynb #71f137cf
 def residual_log_attenuation(
@@ -109,11 +110,22 @@ def residual_log_attenuation(
     share = (masks[:, -1] * energy).sum((1, 2)) / energy.sum((1, 2)).clamp_min(1e-12)  # (batch,)
     return (-power * (share / COMMON_RESIDUAL_SHARE).clamp_min(1e-9).log()).clamp(0, MAX_LOG_ATTENUATION)
 
+# %% ../nbs/03_separator.ipynb #d2a00002
+def percussive_share(
+    magnitude: torch.Tensor,  # (batch, bins, frames)
+) -> torch.Tensor:            # (batch, bins, frames), 0 to 1
+    """How percussive each bin is: a line along frequency, not along time (FitzGerald 2010, "Harmonic/percussive
+    separation using median filtering", with means)."""
+    def mean(x, width): return nn.functional.avg_pool1d(x, width, 1, width // 2, count_include_pad=False)
+    along_time = mean(magnitude, PERCUSSIVE_FRAMES) ** 4
+    along_frequency = mean(magnitude.transpose(1, 2), PERCUSSIVE_BINS).transpose(1, 2) ** 4
+    return ((along_frequency - along_time) / (along_frequency + along_time).clamp_min(1e-30)).clamp_min(0)
+
 # %% ../nbs/03_separator.ipynb #50fc0161
 def attenuate_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     magnitude: torch.Tensor,  # (batch, bins, frames), in units of its local RMS
-    log_attenuation: torch.Tensor,  # (batch,), natural logarithm of a factor
+    log_attenuation: torch.Tensor,  # (batch, bins or 1, frames or 1), natural logarithm of a factor
     # for each item of the batch the stem that gets what the residual loses; None: all of them
     merged_into: Sequence[int | None] = (),
 ) -> torch.Tensor:            # (batch, stems, bins, frames); they add up to 1 again
@@ -121,7 +133,7 @@ def attenuate_residual(
     among the stems."""
     energy, masks = magnitude.float().square(), masks.float()
     audible = energy / (energy + QUIET_BIN ** 2)                               # (batch, bins, frames), 0 to 1
-    rest = masks[:, -1] * torch.exp(-log_attenuation[:, None, None] * audible)
+    rest = masks[:, -1] * torch.exp(-log_attenuation * audible)
     lost, masks = masks[:, -1] - rest, torch.cat([masks[:, :-1], rest.unsqueeze(1)], 1)
     for item, gaining in enumerate(merged_into):
         if gaining is not None: masks[item, gaining] += lost[item]
@@ -215,7 +227,7 @@ class Separator(nn.Module):
         if self.active is not None:
             masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
-        log_attenuation = self.log_attenuation(masks, magnitude, merged_into)  # (batch,)
+        log_attenuation = self.log_attenuation(masks, magnitude, merged_into)
         if getattr(refiner, "lacking", False): log_attenuation = None          # what the score lacks stays there
         if log_attenuation is not None: masks = attenuate_residual(masks, relative, log_attenuation, merged_into)
         return masks if refiner is None else refiner(masks, magnitude, conditioning[0], first)
@@ -238,14 +250,15 @@ class Separator(nn.Module):
         masks: torch.Tensor,            # (batch, stems, bins, frames), the last of them the residual's
         magnitude: torch.Tensor,        # (batch, bins, frames)
         merged_into: list[int | None],  # for each item the stem that got the out-of-set notes
-    ) -> torch.Tensor | None:           # (batch,), for attenuate_residual; None: the residual stays as it is
-        "By how much to attenuate the residual: in full where no other instrument plays, else as the network asks for."
+    ) -> torch.Tensor | None:           # for attenuate_residual; None: the residual stays as it is
+        "In full where no other instrument plays, else as the network asks for, but not what is percussive."
         if self.network.training or self.active is not None and self.out_of_set: return None
-        if self.active is not None: return masks.new_full(masks.shape[:1], ABSENT_LOG_ATTENUATION)
+        if self.active is not None: return masks.new_full((len(masks), 1, 1), ABSENT_LOG_ATTENUATION)
         power = getattr(self.network, "residual_attenuation", 0.0)
         if not power: return None
         merged = torch.tensor([k is not None for k in merged_into], device=masks.device)
-        return residual_log_attenuation(masks, magnitude, power).masked_fill(merged, ABSENT_LOG_ATTENUATION)
+        log_attenuation = residual_log_attenuation(masks, magnitude, power).masked_fill(merged, ABSENT_LOG_ATTENUATION)
+        return log_attenuation[:, None, None] * (1 - percussive_share(masks[:, -1] * magnitude))
 
     def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:  # (..., samples) -> complex (..., bins, frames)
         "STFT in units of amplitude: a sine of amplitude a has a peak of a / 2, whatever the frame length."
