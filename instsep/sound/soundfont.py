@@ -311,8 +311,9 @@ def each_stem(
             missing = samples - waveform.shape[1]
             yield name, np.pad(waveform, [(0, 0), (0, missing)]) if missing else waveform
 
+# %% ../../nbs/reference/sound/soundfont.ipynb #c0c70081
 def render_stems(
-    notes: Iterable[Note],  # as for `each_stem`
+    notes: Iterable[Note],  # in any order, e.g. a Transcription
     soundfont: str | Path | None = None,  # `.sf2` or `.sf3`; None: the default one
     *,
     sample_rate: int = 44100,  # in Hz
