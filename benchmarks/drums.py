@@ -10,11 +10,10 @@ and a rule that does not attenuate the residual where it is percussive.
 `loops` plays made-up rhythms on the drum kits of the soundfonts that training uses, and of one that it does not.
 `train` goes on from a separator, its own teacher: beside drums the student is to give what the teacher gives without
 them, and without drums what the teacher gives, too. It goes on where it was stopped; `--share` of the way from the old
-weights to the new ones is kept. `score` separates and transcribes
-validation pieces, played exactly on a soundfont that no training used, without drums and with its kits at several
-levels, by both separators (`--before`, `--after`: `trio-informed` unless a folder is named), with the rule and without;
-and, without drums, validation pieces on recorded notes that are held out (`--notes`), half of them beside an
-out-of-set instrument, and `--recordings`. Results go to
+weights to the new ones is kept. `score` separates and transcribes validation pieces, played exactly on a soundfont
+that no training used, without drums and with its kits at several levels, by both separators (`--before`, `--after`:
+`trio-informed` unless a folder is named), with the rule and without; and, without drums, validation pieces on recorded
+notes that are held out (`--notes`), half of them beside an out-of-set instrument, and `--recordings`. Results go to
 benchmarks/results/drums.json and .md.
 """
 from contextlib import nullcontext
@@ -254,7 +253,8 @@ def score(args) -> None:
                         "by instrument": share(level, "multi_instrument_onset_f1")} for level, name in levels.items()]
     beside = gains(args, ways)
     tables["without_drums"] = table_of_gains(beside)
-    result = dict(command="python benchmarks/drums.py score", tables=tables, items=rows, without_drums=beside,
+    result = dict(command="python benchmarks/drums.py score --before BEFORE --notes NOTES --recordings RECORDINGS",
+                  tables=tables, items=rows, without_drums=beside,
                   machine=f"{processor()}, torch {torch.__version__}, one thread")
     write_results(RESULTS / "drums", f"""# A drum kit beside clarinet, guitar and piano
 
