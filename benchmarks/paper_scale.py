@@ -579,7 +579,8 @@ def main():
     args = parser.parse_args()
     together = args.device == "cuda" or args.lockstep
     name = "paper_scale" if together else "paper_scale_core"
-    path, place = Path(args.out) / f"{name}.json", RESULTS / f"{name}.md"
+    path = Path(args.out) / f"{name}.json"
+    place = (RESULTS if Path(args.out) == LOGS else path.parent) / f"{name}.md"
     if args.table: return write_text(place, text(read_json(path)))
     torch.set_num_threads(1)
     folder = Path(args.work)

@@ -6,7 +6,7 @@ set -euo pipefail
 repository=${INSTSEP_REPOSITORY:-https://github.com/instsep/instsep}
 if [ ! -d instsep/nbs/results ]; then
   git clone --quiet --depth 1 --filter=blob:none --sparse "$repository" instsep
-  git -C instsep sparse-checkout set examples nbs/results nbs/media benchmarks/results
+  git -C instsep sparse-checkout set examples nbs/results nbs/media benchmarks tools
 fi
 version=$(sed -n 's/^version = //p' instsep/settings.ini)
 python3 -m pip install --quiet "instsep[course]==$version" ||

@@ -30,7 +30,7 @@ HOOKS = set("forward training_step validation_step test_step predict_step config
             "teardown train_dataloader val_dataloader state_dict load_state_dict extra_repr "
             "readinto readable seekable writable seek tell".split())  # others call these
 COLAB = """#| hide
-# On Colab: installs what the chapter needs, and fetches the results and examples that it reads. Elsewhere: nothing.
+#@title On Colab: install what the chapter needs, and fetch the results and examples that it reads. Elsewhere: nothing.
 if "google.colab" in str(get_ipython()):
     setup = "https://raw.githubusercontent.com/instsep/instsep/main/tools/colab.sh"
     get_ipython().system(f"curl -fsSL {setup} | bash")
