@@ -879,6 +879,7 @@ def _new_or_loaded(network: str | None, init: str | Path | None, seed: int) -> M
     torch.manual_seed(seed)
     if init is None: return time_tokens_as_positions(MT3(config_of(network or "mt3-tiny")))
     loaded = load_mt3(init).float()
+    if hasattr(loaded.config, "card"): del loaded.config.card  # it tells of another training
     if network and any(getattr(loaded.config, name) != getattr(config_of(network), name) for name in SIZES["mt3-tiny"]):
         raise InstsepError(f"{init}: is no {network}; leave --network out and take its own size")
     return loaded
