@@ -61,6 +61,7 @@ FULL_SCALE = 16384                                           # a stem alone may 
 SAVE_EVERY = 120.0                                           # seconds
 WARM_UP = 3                                                  # steps before a CUDA graph is recorded
 SETS = "seen soundfont", "held-out soundfont"
+COMMAND = "python benchmarks/paper_scale.py --bank train_bank.safetensors --pieces pieces.npz --work scale"
 WEIGHTS = dict(FluidR3_GM=1.5, MuseScore_General_Full=1.5)   # of the others: 1
 ROWS = [
     Trial("paper", "raw magnitudes in and out, squared error, PyTorch's initial weights"),
@@ -466,8 +467,7 @@ def train_together(args, path):
         sets = test_sets(folder, pieces["test"], args.count)
         hardware = torch.cuda.get_device_name() if args.device == "cuda" else processor()
         log = about(args, hardware) | dict(
-            rows={}, command=f"python benchmarks/paper_scale.py --device {args.device} --hours {args.hours:g} "
-                             f"--workers {args.workers}",
+            rows={}, command=f"{COMMAND} --device {args.device} --hours {args.hours:g} --workers {args.workers}",
             how=f"{len(args.seeds) * len(args.only)} runs at once, {args.workers} processes that render")
         log |= dict(baselines=baselines(sets), depth_untrained=untrained(sets, args.device))
         Lockstep(args, data, sets, log, path).train()
@@ -538,8 +538,8 @@ Mean improvement in dB, and the change of the output where the deepest level is 
 
 
 def about(args, hardware):
-    return dict(command="python benchmarks/paper_scale.py", batch=BATCH, learning_rate=LEARNING_RATE, seconds=SECONDS,
-                sample_rate=SAMPLE_RATE, n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count, hardware=hardware,
+    return dict(command=COMMAND, batch=BATCH, learning_rate=LEARNING_RATE, seconds=SECONDS, sample_rate=SAMPLE_RATE,
+                n_fft=N_FFT, hop=HOP, stems=STEMS, test_mixtures=args.count, hardware=hardware,
                 changes={row.name: row.change for row in ROWS},
                 versions=dict(torch=torch.__version__, instsep=__version__),
                 **(dict(note=args.note) if args.note else {}))
