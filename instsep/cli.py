@@ -201,6 +201,7 @@ def _separate(
         if len(recordings) > 1 and "{track}" not in filename:
             raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
         for complaint in complaints: _print_error(complaint)
+        setup["keep"] = {place for path in recordings if Path(output).resolve() in (place := path.resolve()).parents}
         failed += _do_all(partial(_separate_one, setup), [(path, names[path]) for path in recordings], workers, cluster)
         clear_leftovers(output)  # of workers that were killed
     return 2 if failed else 0
@@ -223,7 +224,7 @@ def _separate_one(setup: dict, path: Path, name: str, say) -> bool: # whether it
         if report: _check_page(output, name, "stems", options["overwrite"])
         separator = _separator(**setup["loading"], device=_own_device(setup["device"]))
         with regular_file(path) as file:
-            done = separate_file(separator, file, output, track=name, **options)
+            done = separate_file(separator, file, output, track=name, keep=setup["keep"], **options)
             say(f"{path}: {_separated_text(done)}")
             if report: say(_separation_page(output, name, path, file, done))
     except (InstsepError, UnicodeEncodeError, OSError, MemoryError, RuntimeError) as error:

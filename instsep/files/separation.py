@@ -15,7 +15,7 @@ import os
 import shutil
 import string
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -249,6 +249,7 @@ def separate_file(
     *,
     track: str | None = None, # instead of the recording's name without its suffix
     overwrite: bool = False, # whatever is there already
+    keep: Collection[Path] = (), # but not these, by their resolved paths: other recordings
     progress: bool = False, # show a bar
     **options, # fields of OutputOptions
 ) -> Separated:
@@ -262,6 +263,7 @@ def separate_file(
         _check_length(place, path)
         if place.exists() and place.samefile(path):
             raise InstsepError(f"{place}: is the recording itself; choose another folder or name")
+        if place.resolve() in keep: raise InstsepError(f"{place}: is a recording, too; choose another folder or name")
     rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
     if getattr(separator, "align", False): separator = separator.aligned(path)
