@@ -13,7 +13,8 @@ memory); checkpoints are there as well, every two minutes. The script may be kil
 on. A row with a seed is trained to the end before the next one begins, and what the log has already is not trained
 again; several processes may share the seeds or rows among them (`--seeds`, `--only`). Ten hours of the first row are
 17 minutes of a core for each seed; with a normalisation an hour takes half as long again. Results go to
-nbs/results/paper_scale_core.json and benchmarks/results/paper_scale_core.md; `--table` only writes the table.
+nbs/results/paper_scale_core.json and benchmarks/results/paper_scale_core.md (with another `--out`, both there);
+`--table` only writes the table.
 
 On a GPU all rows and seeds go in lockstep, each on a stream of its own, with the items and initial weights of the
 processor's runs, while `--workers` processes render:
@@ -580,7 +581,7 @@ def main():
     together = args.device == "cuda" or args.lockstep
     name = "paper_scale" if together else "paper_scale_core"
     path = Path(args.out) / f"{name}.json"
-    place = (RESULTS if Path(args.out) == LOGS else path.parent) / f"{name}.md"
+    place = (RESULTS if Path(args.out).resolve() == LOGS.resolve() else path.parent) / f"{name}.md"
     if args.table: return write_text(place, text(read_json(path)))
     torch.set_num_threads(1)
     folder = Path(args.work)

@@ -201,7 +201,7 @@ def _separate(
         if len(recordings) > 1 and "{track}" not in filename:
             raise InstsepError(f"--filename {filename}: needs {{track}}, to tell {len(recordings)} recordings apart")
         for complaint in complaints: _print_error(complaint)
-        setup["keep"] = {place for path in recordings if Path(output).resolve() in (place := path.resolve()).parents}
+        setup["keep"] = _recordings_in(output, recordings)
         failed += _do_all(partial(_separate_one, setup), [(path, names[path]) for path in recordings], workers, cluster)
         clear_leftovers(output)  # of workers that were killed
     return 2 if failed else 0
@@ -214,6 +214,11 @@ def _separator(run: str, model: str | None, instruments: tuple[str, ...], refine
     from instsep.separator import Separator
     separator = Separator.from_pretrained(model or DEFAULT_MODEL, device)
     return separator.given_instruments(list(instruments) or None).refining(refine, notes, align, unscored)
+
+def _recordings_in(output: str, recordings: list[Path]) -> set[Path]: # resolved
+    "Those that lie where results go: no result may replace them."
+    folder = Path(output).resolve()
+    return {place for path in recordings if folder in (place := path.resolve()).parents}
 
 def _separate_one(setup: dict, path: Path, name: str, say) -> bool: # whether it was done
     "Take one recording apart."
@@ -713,6 +718,7 @@ def _transcribe(
         recordings, complaints = _recordings(files)
         names, failed = _track_names(recordings), len(complaints)
         for complaint in complaints: _print_error(complaint)
+        setup["keep"] = _recordings_in(output, recordings)
         failed += _do_all(partial(_transcribe_one, setup), [(path, names[path]) for path in recordings], workers,
                           cluster)
         clear_leftovers(output)
@@ -733,7 +739,7 @@ def _transcribe_one(setup: dict, path: Path, name: str, say) -> bool: # whether 
         if report: _check_page(output, name, "notes", options["overwrite"])
         transcriber = _transcriber(**setup["loading"], device=_own_device(setup["device"]))
         with regular_file(path) as file:
-            done = transcribe_file(transcriber, file, output, track=name, **options)
+            done = transcribe_file(transcriber, file, output, track=name, keep=setup["keep"], **options)
             say(f"{path}: {_transcribed_text(done)}")
             if done.tuning is not None and not done.tuning.fits:
                 say(f"{path}: {done.tuning}; " + ("kept as pitch bends" if options["pitch_bend"]

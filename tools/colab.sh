@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the first cell of a chapter runs on Colab, in an empty folder: the package with what the chapters need, FluidSynth's
-# library, and the recorded results and examples that they read, in instsep/. Once there, it is not fetched again.
+# library, and the results, examples and scripts that they use, in instsep/. Once there, it is not fetched again.
 # INSTSEP_REPOSITORY names another repository; pip's own variables (PIP_FIND_LINKS, ...) another index.
 set -euo pipefail
 repository=${INSTSEP_REPOSITORY:-https://github.com/instsep/instsep}

@@ -5,8 +5,10 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 mkdir -p "$1" && cd "$1" && shift
+rm -rf wheels instsep
 [ -d .venv ] || python3 -m venv .venv
 . .venv/bin/activate
+python3 -m pip uninstall --quiet --yes instsep
 python3 -m pip install --quiet build
 python3 -m build --wheel --outdir wheels "$root" >/dev/null
 PIP_FIND_LINKS=$PWD/wheels INSTSEP_REPOSITORY=file://$root bash "$root/tools/colab.sh"

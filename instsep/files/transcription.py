@@ -14,7 +14,7 @@ import json
 import tempfile
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,6 +234,7 @@ def transcribe_file(
     tempo: str | float | None = None, # of the MIDI file: "estimate", or quarters a minute; None: 120
     pedal: bool = True, # the sustain pedal of a piano, into the MIDI file
     overwrite: bool = False, # whatever is there already
+    keep: Collection[Path] = (), # but not these, by their resolved paths: other recordings
     progress: bool = False, # show a bar
 ) -> Transcribed:
     "Transcribe a recording from disk to disk. `InstsepError` for what cannot be read or written."
@@ -262,6 +263,9 @@ def transcribe_file(
     notes = transcriber(path, instruments=instruments, overlap=overlap, progress=progress)
     cents, sure = measure_cents(path, notes)
     tuning = estimate_tuning(notes, cents, sure)
+    for place in [folder/f"{_file_name(name)}.wav" for name in notes.by_instrument()]*stems:
+        if place.resolve() in {*keep, path.resolve()}:
+            raise InstsepError(f"{place}: is a recording; choose another folder")
     if pitch_bend: notes = with_cents(notes, cents, sure, follow_pitch(path, notes))
     seconds = info(path).seconds if stems else None
     # a table does not say whose it is, the notes do
