@@ -515,7 +515,9 @@ def each_seed(log):
 def text(log):
     parts, how = [], log.get("how", "one thread")
     note = f"\n{log['note']}\n" if "note" in log else ""
-    left = "" if "how" in log else " An empty cell has not been run yet: the same command goes on."
+    runs = [run for seeds in log["rows"].values() for run in seeds.values()]
+    missing = any(str(mark) not in run["marks"] for run in runs for mark in reached(log))
+    left = " An empty cell has not been run yet: the same command goes on." if missing and "how" not in log else ""
     for label in SETS:
         base = log["baselines"][label]
         parts.append(f"## {label.capitalize()}, n = {total(base)['n']}\n\nMixture: SI-SDR "

@@ -12,6 +12,7 @@ python3 -m pip uninstall --quiet --yes instsep
 python3 -m pip install --quiet build
 python3 -m build --wheel --outdir wheels "$root" >/dev/null
 PIP_FIND_LINKS=$PWD/wheels INSTSEP_REPOSITORY=file://$root bash "$root/tools/colab.sh"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 cd instsep/nbs  # as the first cell of a chapter does
 [ $# -gt 0 ] || set -- $(cd "$root/nbs" && ls 0*.ipynb)
 for chapter; do
