@@ -4,7 +4,9 @@
 #   bash tools/try_colab.sh /tmp/colab 03_separator 04_mt3
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -e "$1" ] && [ ! -f "$1/.try_colab" ]; then echo "try_colab.sh: $1 is there already; name a new folder" >&2; exit 2; fi
 mkdir -p "$1" && cd "$1" && shift
+touch .try_colab  # a later run may empty this folder
 rm -rf wheels instsep
 [ -d .venv ] || python3 -m venv .venv
 . .venv/bin/activate
