@@ -98,6 +98,20 @@ def make_loops(output: Path, count: int) -> None:
 
 # ---- training
 
+def with_drums(music, loops, rng, p: float, level_db: tuple[float, float]):  # (batch, samples) -> the same shape
+    "Drums for each item, or silence: how often they play, and how much louder than the music."
+    found = np.zeros(tuple(music.shape), np.float32)
+    for item, drums in zip(music, found):
+        if rng.random() >= p: continue
+        loop = loops[rng.integers(len(loops))]
+        begin = rng.integers(max(1, len(loop) - len(drums)))
+        sound = loop[begin:begin + len(drums)] / 32768
+        if not sound.any(): continue
+        level = 10 ** (rng.uniform(*level_db) / 20)
+        drums[:len(sound)] = sound * rms(item.numpy()) / rms(sound) * level
+    return torch.from_numpy(found)
+
+
 class DistilledModule(JointModule):
     """Learns to do beside drums what the separator that it starts from does without them: the instruments' targets are
     the teacher's estimates, the residual's are the teacher's and the drums. Where there are none, the student is asked
@@ -109,23 +123,11 @@ class DistilledModule(JointModule):
         # in a list it is no submodule: neither trained nor stored
         self.teacher, self.loops, self.p, self.level_db = [teacher.eval()], loops, p, level_db
 
-    def drums(self, stems, rng):  # (batch, stems, samples) -> (batch, samples)
-        found = np.zeros((len(stems), stems.shape[-1]), np.float32)
-        for item, drums in zip(stems, found):
-            if rng.random() >= self.p: continue
-            loop = self.loops[rng.integers(len(self.loops))]
-            begin = rng.integers(max(1, len(loop) - len(drums)))
-            sound = loop[begin:begin + len(drums)] / 32768
-            if not sound.any(): continue
-            level = 10 ** (rng.uniform(*self.level_db) / 20)
-            drums[:len(sound)] = sound * rms(item.sum(0).numpy()) / rms(sound) * level
-        return torch.from_numpy(found)
-
     def loss(self, model, batch):
         stems, teacher, student = batch["stems"], self.teacher[0], model.network
         learns = model is self.model
         rng = np.random.default_rng([self.train_config.seed, self.global_step] if learns else [0, len(stems)])
-        drums = self.drums(stems, rng)
+        drums = with_drums(stems.sum(1), self.loops, rng, self.p, self.level_db)
         with torch.no_grad():
             plain, added = model.spectrogram(stems.sum(1)), model.spectrogram(drums)     # (batch, bins, frames)
             # (batch, heads, instruments, pitches, frames)
@@ -218,7 +220,8 @@ def score(args) -> None:
     torch.set_num_threads(1)
     with np.load(args.loops) as held: loops = held["test"]
     data = exact_mixtures(soundfonts()[HELD_OUT_SOUNDFONT], PieceBank.load(args.pieces).split()["valid"], seed=910)
-    transcriber = FrameTranscriber.from_pretrained()
+    transcribers = {"before: ": FrameTranscriber.from_pretrained(args.transcriber_before),
+                    "after: ": FrameTranscriber.from_pretrained()}
     before, after = Separator.from_pretrained(args.before), Separator.from_pretrained(args.after)
     ways = dict(zip(WAYS, [(before, False), (before, True), (after, False), (after, True)]))
     rows = []
@@ -230,9 +233,10 @@ def score(args) -> None:
         for level in LEVELS:
             drums = np.zeros_like(mixture) if level is None else loop * rms(mixture) / rms(loop) * 10 ** (level / 20)
             wave, drums = (torch.from_numpy(sound.astype(np.float32)) for sound in (mixture + drums, drums))
-            notes = note_scores(played(performed.parts), transcriber(wave[None], rate, progress=False))
-            row = dict(item=number, level=level) | {
-                key: float(notes[key]) for key in ("onset_f1", "multi_instrument_onset_f1")}
+            row = dict(item=number, level=level)
+            for when, transcriber in transcribers.items():
+                notes = note_scores(played(performed.parts), transcriber(wave[None], rate, progress=False))
+                row |= {when + key: float(notes[key]) for key in ("onset_f1", "multi_instrument_onset_f1")}
             for way, (separator, rule) in ways.items():
                 found = separate(wave, rate, separator, rule)
                 if len(sounding) > 1: row[f"{way}: stems"] = float(np.mean([
@@ -249,11 +253,13 @@ def score(args) -> None:
     tables = {what: [{"drums": name} | {way: cell(level, f"{way}: {what}") for way in WAYS}
                      for level, name in levels.items() if what == "stems" or level is not None]
               for what in ("stems", "residual")}
-    tables["notes"] = [{"drums": name, "onset F1": share(level, "onset_f1"),
-                        "by instrument": share(level, "multi_instrument_onset_f1")} for level, name in levels.items()]
+    tables["notes"] = [{"drums": name} | {f"{what}, {when}": share(level, f"{when}: {key}")
+                       for what, key in (("onset F1", "onset_f1"), ("by instrument", "multi_instrument_onset_f1"))
+                       for when in ("before", "after")} for level, name in levels.items()]
     beside = gains(args, ways)
     tables["without_drums"] = table_of_gains(beside)
-    result = dict(command="python benchmarks/drums.py score --before BEFORE --notes NOTES --recordings RECORDINGS",
+    result = dict(command="python benchmarks/drums.py score --before BEFORE --transcriber-before BEFORE "
+                          "--notes NOTES --recordings RECORDINGS",
                   tables=tables, items=rows, without_drums=beside,
                   machine=f"{processor()}, torch {torch.__version__}, one thread")
     write_results(RESULTS / "drums", f"""# A drum kit beside clarinet, guitar and piano
@@ -273,7 +279,8 @@ The residual, held against the drums (n = {args.count}):
 
 {format_table(tables["residual"])}
 
-Notes that the transcriber finds, which no training here changed:
+Notes that the transcriber finds, before and after a training of its own (`benchmarks/distil_notes.py`), which the
+separators above do without:
 
 {format_table(tables["notes"])}
 
@@ -292,6 +299,7 @@ def main():
     parser.add_argument("--count", type=int, default=16, help="mixtures to score")
     parser.add_argument("--before", default="trio-informed", help="a separator: the teacher, or what is scored")
     parser.add_argument("--after", default="trio-informed", help="a separator to score")
+    parser.add_argument("--transcriber-before", default="trio-notes", help="a transcriber to score beside the default")
     parser.add_argument("--notes", help="folder with recorded notes of the held-out banks")
     parser.add_argument("--recordings", help="folder with recordings")
     args = parser.parse_args()

@@ -153,6 +153,11 @@ def new_rows(args) -> list[dict]:
     return rows
 
 
+def merged(ratio: float, logits, monophonic, **others):
+    "`merge_monophonic` with this ratio, whatever was asked for."
+    return merge_monophonic(logits, monophonic, max_note_ratio=ratio)
+
+
 def ratios(folder) -> list[dict]:
     "Of recordings with a clarinet: its refined stem, and the notes, with other ratios of merging."
     transcriber, separator, rows = FrameTranscriber.from_pretrained(), Separator.from_pretrained("trio-informed"), []
@@ -160,7 +165,7 @@ def ratios(folder) -> list[dict]:
         if "clarinet" not in stems: continue
         mixture, midi = sum(stems.values()), path / "all_notes.mid"
         for ratio in RATIOS[:3]:
-            merge = partial(merge_monophonic, max_note_ratio=ratio)
+            merge = partial(merged, ratio)
             with patch("instsep.frames.merge_monophonic", merge), patch("instsep.together.merge_monophonic", merge):
                 notes, found = transcriber(mixture, 44100, progress=False), separator.separate(mixture, 44100)
             scores = note_scores(read_midi(midi), notes) if midi.exists() else {}

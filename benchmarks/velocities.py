@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import LOGS, train_averaged, training_arguments, write_json
+from common import LOGS, register_others, train_averaged, training_arguments, write_json
 from dynamics import PROGRAM, TRIO, levelled
 from instsep.core import atomic_path
 from instsep.frames import FrameTranscriber
@@ -28,7 +28,7 @@ from instsep.sound.notebank import NoteBank
 from instsep.training.performance import PERFORMED_AUGMENTATION, expressive_player, humanize_phrases
 from offsets import RATE, as_notes, transcribed, written
 
-CHOICES = dict(hidden=64, dropout=0.35, learning_rate=2e-3, decay=0.1, noise=0.15, batch=8, minutes=1.1, seed=0)
+CHOICES = dict(hidden=64, dropout=0.35, learning_rate=2e-3, decay=0.1, noise=0.15, batch=8, minutes=3.5, seed=0)
 SETS = dict(mixtures=(295, 4711, 8.0, TRIO), piano=(160, 5001, 12.0, ("piano",)),        # items, seed, seconds
             guitar=(70, 5002, 12.0, ("guitar",)), clarinet=(60, 5003, 12.0, ("clarinet",)))
 
@@ -58,7 +58,7 @@ def items(args, transcriber):
     made = []
     for name, (count, seed, seconds, instruments) in SETS.items():
         data = None
-        for i in range(count):
+        for i in range(args.times * count):
             place = Path(args.cache) / f"{name}_{i:03d}.npz"
             if not place.is_file():
                 if not made:
@@ -121,8 +121,11 @@ def train(data, *, hidden, dropout, learning_rate, decay, noise, batch, minutes,
 
 
 def main():
-    args = training_arguments(__doc__, cache="data/velocities").parse_args()
+    parser = training_arguments(__doc__, cache="data/velocities")
+    parser.add_argument("--times", type=int, default=6, help="so many times the mixtures and solos of `SETS`")
+    args = parser.parse_args()
     torch.set_num_threads(1)
+    register_others()
     transcriber = FrameTranscriber.from_pretrained()
     data = list(items(args, transcriber))
     network, passes = train(data, **CHOICES)
@@ -130,7 +133,8 @@ def main():
     network.save(WEIGHTS / "trio-notes" / LEVEL_WEIGHTS)
     write_json(LOGS / "velocities_run.json", dict(
         command="OMP_NUM_THREADS=1 python benchmarks/velocities.py --bank BANK --pieces PIECES",
-        sets={name: dict(items=count, seed=seed, seconds=seconds) for name, (count, seed, seconds, _) in SETS.items()},
+        sets={name: dict(items=args.times * count, seed=seed, seconds=seconds)
+              for name, (count, seed, seconds, _) in SETS.items()},
         notes=int(sum(one["target"].isfinite().sum() for one in data)),
         weights=sum(p.numel() for p in network.parameters()), torch=torch.__version__, **CHOICES,
         losses=[round(value, 3) for value in passes]))

@@ -362,7 +362,7 @@ def merge_monophonic(
     monophonic: tuple[int, ...],  # indices of the instruments that play one note at a time
     *,
     overlap_share: float = 0.3,  # share of the shorter one's frames in which both would have to sound, to be two parts
-    max_note_ratio: float = 2.0,  # with so many times the instrument's notes, out-of-set notes stay
+    max_note_ratio: float = 1.0,  # with so many times the instrument's notes, out-of-set notes stay
 # the same shape; for each item of the batch, which instrument the out-of-set notes were merged into
 ) -> tuple[torch.Tensor, list[int | None]]:
     """Where a monophonic instrument and out-of-set ones take turns and never overlap, the out-of-set onsets and

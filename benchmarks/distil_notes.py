@@ -1,0 +1,210 @@
+"""The transcriber `trio-notes`, trained on as its own teacher: who plays is the truth's, and drums are not heard.
+
+    python benchmarks/distil_notes.py train --bank data/bank.safetensors --pieces data/pieces.npz \\
+        --loops data/drums.npz -o runs/notes
+    python benchmarks/distil_notes.py score "before" runs/before "trained on" runs/notes --pieces data/pieces.npz \\
+        --notes ../shared/reference/notes --recordings ../shared/reference/recordings
+
+The teacher hears each mixture without drums; what it hears at a pitch is given to those that play it there, or may
+play in this mixture, out-of-set instruments among them. Half of the target is this, half the written notes. The student
+hears a drum kit beside in some of the mixtures (`drums.py loops`). It goes on where it was stopped; `--share` of the way
+from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the pedal
+is the teacher's.
+
+`score` compares weights, each a name and a folder, all with the corrections that ship. Validation pieces: played
+exactly on a soundfont that no training used, and as people play on recorded notes that are held out, without and with
+out-of-set instruments; recordings; and others that become a clarinet, and clarinets that stay one, of mixtures as in
+`out_of_set.py`. Results go to benchmarks/results/distil_notes.json and .md.
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import out_of_set
+from instsep.core import TRIO
+from instsep.frames import FrameModel, FrameTranscriber, restrict_to_instruments
+from instsep.metrics import format_table, note_scores
+from instsep.mixtures import INSTRUMENTS, Mixtures, balanced, soundfont_player
+from instsep.music.pieces import PieceBank
+from instsep.sound.notebank import NoteBank
+from instsep.training.frames import FramesModule, NoteMixtures, interpolate_weights, notes_loss
+from instsep.training.performance import (
+    ROUGH_AUGMENTATION, expressive_player, humanize_ornamented, humanize_phrases, rubato)
+from instsep.training.separator import Interrupt, TrainConfig, fit
+from common import (HELD_OUT_SOUNDFONT, RESULTS, processor, recorded_bank, register_others, soundfonts,
+                    training_arguments, weights_of_groups, write_results)
+from drums import with_drums
+from gpu_run import OTHER_WEIGHTS
+from transcription import recorded_items, reference, soundfont_items
+
+DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
+AROUND = 3                                          # frames before and after a note in which it may still be heard
+
+
+def heard_by_those_who_play(
+    logits: torch.Tensor,   # (batch, heads, instruments and other, pitches, frames), the teacher's
+    targets: torch.Tensor,  # the same shape: the written notes
+) -> torch.Tensor:          # the same shape: posteriors
+    """The teacher's posteriors of onset and frame, its velocities: what it hears at a pitch is shared by those that
+    play it there, and where nobody does, by all that play in the mixture."""
+    plays = targets[:, 1].amax((2, 3)) > 0                                      # (batch, instruments and other)
+    found = [restrict_to_instruments(logits[k:k + 1], plays[k, :-1].nonzero().flatten().tolist(), bool(plays[k, -1]))
+             if plays[k].any() else logits[k:k + 1].float() for k in range(len(logits))]
+    posteriors = torch.cat(found).sigmoid()
+    held = targets[:, 1].flatten(1, 2)                                          # (batch, rows, frames)
+    near = torch.nn.functional.max_pool1d(held, 2 * AROUND + 1, 1, AROUND).unflatten(1, targets.shape[2:4])
+    share = near.unsqueeze(1) * (posteriors[:, :2] + 1e-3)
+    total = share.sum(2, keepdim=True)
+    # together they may be surer than one can be
+    moved = (posteriors[:, :2].sum(2, keepdim=True) * share / total.clamp_min(1e-9)).clamp_max(1 - 1e-4)
+    return torch.cat([torch.where(total > 0, moved, posteriors[:, :2]), posteriors[:, 2:]], 1)
+
+
+class DistilledNotes(FramesModule):
+    "Learns from its own posteriors, put right by the written notes, and from these; beside drums as without them."
+    def learn_from(self, teacher: FrameModel, loops):
+        for model in (self.model, self.ema): model.load_state_dict(teacher.state_dict())
+        self.teacher, self.loops = [teacher.eval()], loops          # in a list it is no submodule: not trained nor kept
+
+    def loss(self, model: FrameModel, batch: dict) -> torch.Tensor:
+        learns = model is self.model
+        rng = np.random.default_rng([self.train_config.seed, self.global_step] if learns else [0, len(batch["mixture"])])
+        with torch.no_grad():
+            own = heard_by_those_who_play(self.teacher[0](batch["mixture"]), batch["targets"])
+        drums = with_drums(batch["mixture"], self.loops, rng, DRUMS, LEVELS_DB)
+        return notes_loss(model(batch["mixture"] + drums), (own + batch["targets"]) / 2)
+
+
+def train(args) -> None:
+    torch.set_num_threads(1)
+    register_others()
+    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
+    with np.load(args.loops) as held: loops = held["train"]
+    def make(part, seed, **options):
+        return NoteMixtures(Mixtures(
+            pieces[part], expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
+            seconds=6.0, seed=seed, absent=0.3, other=0.5, performance=humanize_ornamented,
+            tempo=rubato, most_others=2, other_weights=OTHER_WEIGHTS, augmentation=ROUGH_AUGMENTATION, **options))
+    plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, validate_every=100,
+                       save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
+    teacher = FrameModel.from_pretrained(args.before)
+    module = DistilledNotes(teacher.config, plan)
+    module.learn_from(teacher, loops)
+    fit(module, make("train", 7000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=24)],
+        accelerator="cpu", callbacks=[Interrupt()])
+    interpolate_weights(teacher, module.ema, args.share).save_pretrained(
+        args.output, card=dict(steps=module.global_step))
+
+
+# ---- scores
+
+MEASURES = "onset_f1", "multi_instrument_onset_f1", "onset_offset_f1"
+
+
+def note_sets(args, pieces, bank):  # set, written notes, mixture (1, samples), sample rate
+    for item in soundfont_items("", soundfonts()[HELD_OUT_SOUNDFONT], pieces, args.count):
+        yield "held-out soundfont", item.notes, item.mixture, 44100
+    for beside, other in (("", 0.0), (", with out-of-set", 1.0)):
+        data = Mixtures(pieces, expressive_player(bank, tuning=5.0), {name: bank.of(name) for name in bank.instruments},
+                        seconds=8.0, absent=0.2, other=other, performance=humanize_phrases,
+                        augmentation=out_of_set.HELD_OUT_AUGMENTATION, seed=931)
+        for number in range(args.count):
+            performed, stems = data.item(number)
+            yield f"held-out banks{beside}", reference(performed.parts, 8.0), stems.sum(0, keepdims=True), 22050
+    for item in recorded_items("", Path(args.recordings), ("R01", "R02", "R03", "R04", "R05", "R06")):
+        yield item.name.split("_")[0], item.notes, np.asarray(item.mixture), 44100
+
+
+def melodies(args, pieces, bank):  # set, kind, sound (samples,)
+    "As in `out_of_set.py`, mixtures of their own."
+    programs = {name: [str(program) for program in about.programs] for name, about in INSTRUMENTS.items()}
+    players = {"held-out banks": (expressive_player(bank), {name: bank.of(name) for name in bank.instruments}),
+               "held-out soundfont": (soundfont_player(soundfonts()[HELD_OUT_SOUNDFONT], 22050), programs)}
+    for label, (play, instances) in players.items():
+        for number in range(args.melodies):
+            kind, _, _, sound = out_of_set.mixture(pieces, play, instances, 29, number,
+                                                   out_of_set.HELD_OUT_AUGMENTATION)
+            if kind in ("clarinet", "other"): yield label, kind, sound
+
+
+def in_order(clarinets: list[float], others: list[float]) -> float:
+    "Share of the pairs in which the clarinet has the larger share of its notes at the clarinet's (the AUC)."
+    pairs = np.subtract.outer(clarinets, others)
+    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+
+
+def tables(rows: list[dict], played: list[dict]) -> tuple[list[dict], list[dict]]:
+    "Of the notes, and of who is taken for a clarinet."
+    models = list(dict.fromkeys(row["weights"] for row in rows))
+    table, told = [], []
+    for label in dict.fromkeys(row["set"] for row in rows):
+        some = {name: [row for row in rows if (row["set"], row["weights"]) == (label, name)] for name in models}
+        table.append({"set": label, "n": len(next(iter(some.values())))} | {
+            name: " / ".join(f"{np.mean([row[key] for row in each]):.3f}" for key in MEASURES)
+            for name, each in some.items()})
+    for label in dict.fromkeys(row["set"] for row in played):
+        of = {(name, kind): [row for row in played if (row["set"], row["weights"], row["kind"]) == (label, name, kind)
+                             and row["notes"] >= out_of_set.LEAST] for name in models for kind in ("clarinet", "other")}
+        told.append({"set": label, "": "others that become a clarinet"} | {name: "{} of {}".format(
+            sum(row["merged"] > 0.5 for row in of[name, "other"]), len(of[name, "other"])) for name in models})
+        told.append({"set": label, "": "clarinets' share of their notes"} | {
+            name: f"{np.mean([row['merged'] for row in of[name, 'clarinet']]):.2f}" for name in models})
+        told.append({"set": label, "": "pairs in the right order, before merging"} | {name: "{:.2f}".format(in_order(
+            *([row["alone"] for row in of[name, kind]] for kind in ("clarinet", "other")))) for name in models})
+    return table, told
+
+
+def score(args) -> None:
+    torch.set_num_threads(1)
+    register_others()
+    pieces, weights = PieceBank.load(args.pieces).split()["valid"], dict(zip(args.weights[::2], args.weights[1::2]))
+    bank, models = recorded_bank(args.notes, out_of_set.BANKS, sample_rate=22050), {}
+    for name, folder in weights.items():
+        models[name] = FrameTranscriber.from_pretrained()
+        models[name].network.load_state_dict(FrameModel.from_pretrained(folder).state_dict())
+    rows, played = [], []
+    for label, notes, mixture, rate in note_sets(args, pieces, bank):
+        for name, transcriber in models.items():
+            found = note_scores(notes, transcriber(torch.from_numpy(mixture.astype(np.float32)), rate, progress=False))
+            rows.append(dict(set=label, weights=name) | {key: float(found[key]) for key in MEASURES})
+    for label, kind, sound in melodies(args, pieces, bank):
+        for name, transcriber in models.items():
+            heard = out_of_set.joined([dict(set=label, kind=kind) | out_of_set.evidence_of(transcriber.network, sound)])
+            played.append(dict(set=label, kind=kind, weights=name, notes=heard["notes"], alone=float(heard["share"]),
+                               merged=float(out_of_set.share_of_clarinet(heard, 1.0))))
+    table, told = tables(rows, played)
+    command = ("python benchmarks/distil_notes.py score " + " ".join(f'"{name}" FOLDER' for name in models)
+               + " --notes NOTES --recordings RECORDINGS")
+    write_results(RESULTS / "distil_notes", f"""# The transcriber, its own teacher
+
+`{command}`
+
+Onset F1, by instrument, with offsets; means over mixtures of 8 s of validation pieces, and recordings:
+
+{format_table(table)}
+
+Melody instruments of mixtures of 8 s, after merging with a ratio of 1:
+
+{format_table(told)}
+""", dict(command=command, tables=dict(notes=table, melodies=told), rows=rows, melodies=played,
+        machine=f"{processor()}, torch {torch.__version__}, one thread"))
+
+
+def main():
+    parser = training_arguments(__doc__, minutes=45.0, output="runs/notes")
+    parser.add_argument("what", choices=["train", "score"])
+    parser.add_argument("weights", nargs="*", help="of `score`: a name and a folder of each")
+    parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
+    parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
+    parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
+    parser.add_argument("--before", default="trio-notes", help="a transcriber: the teacher")
+    parser.add_argument("--notes", default="../shared/reference/notes", help="folder with recorded notes")
+    parser.add_argument("--recordings", default="../shared/reference/recordings", help="folder with recordings")
+    parser.add_argument("--count", type=int, default=24, help="mixtures of each set to score")
+    parser.add_argument("--melodies", type=int, default=110, help="mixtures of each set to count clarinets in")
+    args = parser.parse_args()
+    (train if args.what == "train" else score)(args)
+
+
+if __name__ == "__main__": main()
