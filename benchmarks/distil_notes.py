@@ -1,15 +1,15 @@
-"""The transcriber `trio-notes`, trained on as its own teacher: who plays is the truth's, and drums are not heard.
+"""The transcriber `trio-notes`, trained on as its own teacher: who plays is the truth's, and drums belong to nobody.
 
     python benchmarks/distil_notes.py train --bank data/bank.safetensors --pieces data/pieces.npz \\
         --loops data/drums.npz -o runs/notes
     python benchmarks/distil_notes.py score "before" runs/before "trained on" runs/notes --pieces data/pieces.npz \\
         --notes ../shared/reference/notes --recordings ../shared/reference/recordings
 
-The teacher hears each mixture without drums; what it hears at a pitch is given to those that play it there, or may
+The teacher gets each mixture without drums; what it detects at a pitch is given to those that play it there, or may
 play in this mixture, out-of-set instruments among them. Half of the target is this, half the written notes. The student
-hears a drum kit beside in some of the mixtures (`drums.py loops`). It goes on where it was stopped; `--share` of the way
-from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the pedal
-is the teacher's.
+gets a drum kit beside in some of the mixtures (`drums.py loops`). It goes on where it was stopped; `--share` of the
+way from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the
+pedal is the teacher's.
 
 `score` compares weights, each a name and a folder, all with the corrections that ship. Validation pieces: played
 exactly on a soundfont that no training used, and as people play on recorded notes that are held out, without and with
@@ -42,11 +42,11 @@ DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and
 AROUND = 3                                          # frames before and after a note in which it may still be heard
 
 
-def heard_by_those_who_play(
+def given_to_those_who_play(
     logits: torch.Tensor,   # (batch, heads, instruments and other, pitches, frames), the teacher's
     targets: torch.Tensor,  # the same shape: the written notes
 ) -> torch.Tensor:          # the same shape: posteriors
-    """The teacher's posteriors of onset and frame, its velocities: what it hears at a pitch is shared by those that
+    """The teacher's posteriors of onset and frame, its velocities: what it detects at a pitch is shared by those that
     play it there, and where nobody does, by all that play in the mixture."""
     plays = targets[:, 1].amax((2, 3)) > 0                                      # (batch, instruments and other)
     found = [restrict_to_instruments(logits[k:k + 1], plays[k, :-1].nonzero().flatten().tolist(), bool(plays[k, -1]))
@@ -69,9 +69,10 @@ class DistilledNotes(FramesModule):
 
     def loss(self, model: FrameModel, batch: dict) -> torch.Tensor:
         learns = model is self.model
-        rng = np.random.default_rng([self.train_config.seed, self.global_step] if learns else [0, len(batch["mixture"])])
+        count = len(batch["mixture"])
+        rng = np.random.default_rng([self.train_config.seed, self.global_step] if learns else [0, count])
         with torch.no_grad():
-            own = heard_by_those_who_play(self.teacher[0](batch["mixture"]), batch["targets"])
+            own = given_to_those_who_play(self.teacher[0](batch["mixture"]), batch["targets"])
         drums = with_drums(batch["mixture"], self.loops, rng, DRUMS, LEVELS_DB)
         return notes_loss(model(batch["mixture"] + drums), (own + batch["targets"]) / 2)
 
@@ -137,7 +138,7 @@ def in_order(clarinets: list[float], others: list[float]) -> float:
 def tables(rows: list[dict], played: list[dict]) -> tuple[list[dict], list[dict]]:
     "Of the notes, and of who is taken for a clarinet."
     models = list(dict.fromkeys(row["weights"] for row in rows))
-    table, told = [], []
+    table, taken = [], []
     for label in dict.fromkeys(row["set"] for row in rows):
         some = {name: [row for row in rows if (row["set"], row["weights"]) == (label, name)] for name in models}
         table.append({"set": label, "n": len(next(iter(some.values())))} | {
@@ -146,13 +147,13 @@ def tables(rows: list[dict], played: list[dict]) -> tuple[list[dict], list[dict]
     for label in dict.fromkeys(row["set"] for row in played):
         of = {(name, kind): [row for row in played if (row["set"], row["weights"], row["kind"]) == (label, name, kind)
                              and row["notes"] >= out_of_set.LEAST] for name in models for kind in ("clarinet", "other")}
-        told.append({"set": label, "": "others that become a clarinet"} | {name: "{} of {}".format(
+        taken.append({"set": label, "": "others that become a clarinet"} | {name: "{} of {}".format(
             sum(row["merged"] > 0.5 for row in of[name, "other"]), len(of[name, "other"])) for name in models})
-        told.append({"set": label, "": "clarinets' share of their notes"} | {
+        taken.append({"set": label, "": "clarinets' share of their notes"} | {
             name: f"{np.mean([row['merged'] for row in of[name, 'clarinet']]):.2f}" for name in models})
-        told.append({"set": label, "": "pairs in the right order, before merging"} | {name: "{:.2f}".format(in_order(
+        taken.append({"set": label, "": "pairs in the right order, before merging"} | {name: "{:.2f}".format(in_order(
             *([row["alone"] for row in of[name, kind]] for kind in ("clarinet", "other")))) for name in models})
-    return table, told
+    return table, taken
 
 
 def score(args) -> None:
@@ -173,7 +174,7 @@ def score(args) -> None:
             heard = out_of_set.joined([dict(set=label, kind=kind) | out_of_set.evidence_of(transcriber.network, sound)])
             played.append(dict(set=label, kind=kind, weights=name, notes=heard["notes"], alone=float(heard["share"]),
                                merged=float(out_of_set.share_of_clarinet(heard, 1.0))))
-    table, told = tables(rows, played)
+    table, taken = tables(rows, played)
     command = ("python benchmarks/distil_notes.py score " + " ".join(f'"{name}" FOLDER' for name in models)
                + " --notes NOTES --recordings RECORDINGS")
     write_results(RESULTS / "distil_notes", f"""# The transcriber, its own teacher
@@ -186,8 +187,8 @@ Onset F1, by instrument, with offsets; means over mixtures of 8 s of validation 
 
 Melody instruments of mixtures of 8 s, after merging with a ratio of 1:
 
-{format_table(told)}
-""", dict(command=command, tables=dict(notes=table, melodies=told), rows=rows, melodies=played,
+{format_table(taken)}
+""", dict(command=command, tables=dict(notes=table, melodies=taken), rows=rows, melodies=played,
         machine=f"{processor()}, torch {torch.__version__}, one thread"))
 
 
