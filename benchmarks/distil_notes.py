@@ -20,22 +20,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 
 import out_of_set
-from instsep.core import TRIO
 from instsep.frames import FrameModel, FrameTranscriber, restrict_to_instruments
 from instsep.metrics import format_table, note_scores
-from instsep.mixtures import INSTRUMENTS, Mixtures, balanced, soundfont_player
+from instsep.mixtures import INSTRUMENTS, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.sound.notebank import NoteBank
 from instsep.training.frames import FramesModule, NoteMixtures, interpolate_weights, notes_loss
-from instsep.training.performance import (
-    ROUGH_AUGMENTATION, expressive_player, humanize_ornamented, humanize_phrases, rubato)
+from instsep.training.performance import expressive_player
 from instsep.training.separator import Interrupt, TrainConfig, fit
 from common import (HELD_OUT_SOUNDFONT, RESULTS, processor, recorded_bank, register_others, soundfonts,
-                    training_arguments, weights_of_groups, write_results)
-from drums import with_drums
-from gpu_run import OTHER_WEIGHTS
+                    training_arguments, write_results)
+from drums import as_played, held_out, with_drums
 from transcription import recorded_items, reference, soundfont_items
 
 DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
@@ -83,10 +81,7 @@ def train(args) -> None:
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
     with np.load(args.loops) as held: loops = held["train"]
     def make(part, seed, **options):
-        return NoteMixtures(Mixtures(
-            pieces[part], expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
-            seconds=6.0, seed=seed, absent=0.3, other=0.5, performance=humanize_ornamented,
-            tempo=rubato, most_others=2, other_weights=OTHER_WEIGHTS, augmentation=ROUGH_AUGMENTATION, **options))
+        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=0.3, other=0.5, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, validate_every=100,
                        save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = FrameModel.from_pretrained(args.before)
@@ -107,9 +102,7 @@ def note_sets(args, pieces, bank):  # set, written notes, mixture (1, samples), 
     for item in soundfont_items("", soundfonts()[HELD_OUT_SOUNDFONT], pieces, args.count):
         yield "held-out soundfont", item.notes, item.mixture, 44100
     for beside, other in (("", 0.0), (", with out-of-set", 1.0)):
-        data = Mixtures(pieces, expressive_player(bank, tuning=5.0), {name: bank.of(name) for name in bank.instruments},
-                        seconds=8.0, absent=0.2, other=other, performance=humanize_phrases,
-                        augmentation=out_of_set.HELD_OUT_AUGMENTATION, seed=931)
+        data = held_out(bank, pieces, other=other, seed=931)
         for number in range(args.count):
             performed, stems = data.item(number)
             yield f"held-out banks{beside}", reference(performed.parts, 8.0), stems.sum(0, keepdims=True), 22050
@@ -129,12 +122,6 @@ def melodies(args, pieces, bank):  # set, kind, sound (samples,)
             if kind in ("clarinet", "other"): yield label, kind, sound
 
 
-def in_order(clarinets: list[float], others: list[float]) -> float:
-    "Share of the pairs in which the clarinet has the larger share of its notes at the clarinet's (the AUC)."
-    pairs = np.subtract.outer(clarinets, others)
-    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
-
-
 def tables(rows: list[dict], played: list[dict]) -> tuple[list[dict], list[dict]]:
     "Of the notes, and of who is taken for a clarinet."
     models = list(dict.fromkeys(row["weights"] for row in rows))
@@ -151,8 +138,10 @@ def tables(rows: list[dict], played: list[dict]) -> tuple[list[dict], list[dict]
             sum(row["merged"] > 0.5 for row in of[name, "other"]), len(of[name, "other"])) for name in models})
         taken.append({"set": label, "": "clarinets' share of their notes"} | {
             name: f"{np.mean([row['merged'] for row in of[name, 'clarinet']]):.2f}" for name in models})
-        taken.append({"set": label, "": "pairs in the right order, before merging"} | {name: "{:.2f}".format(in_order(
-            *([row["alone"] for row in of[name, kind]] for kind in ("clarinet", "other")))) for name in models})
+        both = {name: of[name, "clarinet"] + of[name, "other"] for name in models}
+        taken.append({"set": label, "": "pairs in the right order, before merging"} | {name: "{:.2f}".format(
+            roc_auc_score([row["kind"] == "clarinet" for row in some], [row["alone"] for row in some]))
+            for name, some in both.items()})
     return table, taken
 
 

@@ -98,6 +98,20 @@ def make_loops(output: Path, count: int) -> None:
 
 # ---- training
 
+def as_played(bank: NoteBank, pieces, **options) -> Mixtures:
+    "Mixtures of 6 s to train on, as in the last run on a GPU."
+    return Mixtures(pieces, expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
+                    sample_rate=RATE, seconds=6.0, performance=humanize_ornamented, tempo=rubato, most_others=2,
+                    other_weights=OTHER_WEIGHTS, augmentation=ROUGH_AUGMENTATION, **options)
+
+
+def held_out(bank: NoteBank, pieces, **options) -> Mixtures:
+    "Mixtures of 8 s to score, as people play."
+    return Mixtures(pieces, expressive_player(bank, tuning=5.0), {name: bank.of(name) for name in bank.instruments},
+                    sample_rate=RATE, seconds=8.0, absent=0.2, performance=humanize_phrases,
+                    augmentation=HELD_OUT_AUGMENTATION, **options)
+
+
 def with_drums(music, loops, rng, p: float, level_db: tuple[float, float]):  # (batch, samples) -> the same shape
     "Drums for each item, or silence: how often they play, and how much louder than the music."
     found = np.zeros(tuple(music.shape), np.float32)
@@ -151,10 +165,7 @@ def train(args) -> None:
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
     with np.load(args.loops) as held: loops = held["train"]
     def make(part, seed, **options):
-        return Mixtures(
-            pieces[part], expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
-            sample_rate=RATE, seconds=6.0, seed=seed, absent=0.2, other=0.3, performance=humanize_ornamented,
-            tempo=rubato, most_others=2, other_weights=OTHER_WEIGHTS, augmentation=ROUGH_AUGMENTATION, **options)
+        return as_played(bank, pieces[part], seed=seed, absent=0.2, other=0.3, **options)
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.995, floor_db=-20.0,
                        validate_every=100, save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = Separator.from_pretrained(args.before).at(RATE)
@@ -171,9 +182,7 @@ def train(args) -> None:
 def without_drums(args):  # set, item, {stem: (samples,)}, sample rate
     if args.notes:
         bank = recorded_bank(args.notes, BANKS, sample_rate=RATE)
-        data = Mixtures(PieceBank.load(args.pieces).split()["valid"], expressive_player(bank, tuning=5.0),
-                        {name: bank.of(name) for name in bank.instruments}, sample_rate=RATE, seconds=8.0, absent=0.2,
-                        other=0.5, performance=humanize_phrases, augmentation=HELD_OUT_AUGMENTATION, seed=911)
+        data = held_out(bank, PieceBank.load(args.pieces).split()["valid"], other=0.5, seed=911)
         for number in range(args.count):
             stems = dict(zip(data.stems, map(torch.from_numpy, data.item(number)[1].astype(np.float32))))
             beside = "with" if data.score(number).out_of_set else "without"
