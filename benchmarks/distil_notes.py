@@ -152,7 +152,7 @@ def score(args) -> None:
     bank, models = recorded_bank(args.notes, out_of_set.BANKS, sample_rate=22050), {}
     for name, folder in weights.items():
         models[name] = FrameTranscriber.from_pretrained()
-        models[name].network.load_state_dict(FrameModel.from_pretrained(folder).state_dict())
+        models[name].network = FrameModel.from_pretrained(folder).eval()
     rows, played = [], []
     for label, notes, mixture, rate in note_sets(args, pieces, bank):
         for name, transcriber in models.items():
@@ -160,7 +160,7 @@ def score(args) -> None:
             rows.append(dict(set=label, weights=name) | {key: float(found[key]) for key in MEASURES})
     for label, kind, sound in melodies(args, pieces, bank):
         for name, transcriber in models.items():
-            heard = out_of_set.joined([dict(set=label, kind=kind) | out_of_set.evidence_of(transcriber.network, sound)])
+            heard = out_of_set.joined(dict(set=label, kind=kind) | out_of_set.evidence_of(transcriber.network, sound))
             played.append(dict(set=label, kind=kind, weights=name, notes=heard["notes"], alone=float(heard["share"]),
                                merged=float(out_of_set.share_of_clarinet(heard, 1.0))))
     table, taken = tables(rows, played)

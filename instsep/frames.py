@@ -26,6 +26,8 @@ from .inference.offsets import NoteViews, OffsetNetwork, likeliest_offsets
 from .inference.pedal_head import PedalNetwork, pedal_probability, pedal_spans
 from .inference.registry import (DEFAULT_TRANSCRIBER, LEVEL_WEIGHTS, OFFSET_WEIGHTS, PEDAL_WEIGHTS, WEIGHTS,
                                         find_model, load_model, save_model)
+from .inference.verifier import (
+    SOUNDS, InstrumentVerifier, MelodyMemory, distinct_keys, log_ratios, melody_places, verifier_features)
 from .music.pedal import PIANOS
 from .music.notes import Note, Transcription, instrument_programs
 from .separator import local_rms
@@ -34,8 +36,8 @@ from .sound.spectral import stft
 # %% auto #0
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
            'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'with_even_repetitions',
-           'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'restrict_to_instruments',
-           'FrameTranscriber', 'is_frames']
+           'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'least_log_odds',
+           'reject_monophonic', 'settle_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -60,7 +62,8 @@ class HarmonicNotes(nn.Module):
     def __init__(self, instruments: int, lowest: float, long_ratio: int = 4, width: int = 32, hidden: int = 20,
                  mix_width: int = 10,
                  summary: int = 48, layers: int = 3, bins: int = 768, frames_per_step: int = 2, pitch_width: int = 48,
-                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64, monophonic: tuple[int, ...] = ()):
+                 pitch_hidden: int = 32, pitch_layers: int = 1, head: int = 64, monophonic: tuple[int, ...] = (),
+                 verifier: bool = False):
         super().__init__()
         self.instruments, self.bins, self.long_ratio, self.frames_per_step = (instruments, bins, long_ratio,
                                                                               frames_per_step)
@@ -81,12 +84,21 @@ class HarmonicNotes(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(pitch_width), nn.Linear(pitch_width, head), nn.GELU(),
                                   nn.Linear(head, len(OUTPUT_HEADS) * instruments * frames_per_step))
         nn.init.constant_(self.head[-1].bias, -4.0)                             # hardly ever does anything begin
+        self.lowest = lowest * long_ratio                                       # bin of the lowest pitch, long windows
+        # asks whether the first monophonic instrument plays at all; see `settle_monophonic`
+        self.verifier = InstrumentVerifier(verifier_features(pitch_width)) if verifier else None
 
     def forward(
         self,
         magnitude: torch.Tensor,  # (batch, bins, frames)
         long_magnitude: torch.Tensor,  # (batch, long_ratio * bins, frames), the same frames through longer windows
     ) -> torch.Tensor:            # (batch, heads, instruments, pitches, frames)
+        return self.logits_and_read(magnitude, long_magnitude)[0]
+
+    def logits_and_read(
+        self, magnitude: torch.Tensor, long_magnitude: torch.Tensor,  # as for `forward`
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # logits, and what the head reads: (batch, pitches, steps, pitch_width)
+        "Logits, and the numbers of each pitch and step that they come from."
         frames = magnitude.shape[-1]
         to_bands = lambda x, matrix: torch.einsum("bu,nusf->nbsf", matrix, torch.log1p(100 * nn.functional.pad(
             x[:, :matrix.shape[1]], (0, -frames % self.frames_per_step))).unflatten(2, (-1, self.frames_per_step)))
@@ -98,10 +110,11 @@ class HarmonicNotes(nn.Module):
         y = self.norm(self.trunk(y + self.long_window_projection(to_bands(long_magnitude, self.long_bands))))
         y = nn.functional.pad(y, (0, 0, 0, 0, 1, 0))                            # a band below the lowest
         y = torch.cat([y[:, k:k + 2 * PITCHES:2] for k in range(3)], -1)        # (batch, pitches, steps, 3 * width)
-        y = self.head(self.pitch_layers(self.pitch_projection(y)))              # (batch, pitches, steps, ...)
+        read = self.pitch_layers(self.pitch_projection(y))
+        y = self.head(read)                                                     # (batch, pitches, steps, ...)
         y = y.unflatten(-1, (len(OUTPUT_HEADS), self.instruments, self.frames_per_step))
         # (batch, heads, instruments, pitches, frames)
-        return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames]
+        return y.permute(0, 3, 4, 1, 2, 5).flatten(4)[..., :frames], read
 
 # %% ../nbs/08_frames.ipynb #0701f8cc
 class FrameModel(nn.Module):
@@ -123,11 +136,17 @@ class FrameModel(nn.Module):
         waveform: torch.Tensor,  # (batch, samples), at the config's sample rate
     ) -> torch.Tensor:           # (batch, heads, instruments and other, pitches, frames), logits
         "Onset, frame and velocity at each of `1 + ceil(samples / hop)` frames."
+        return self.network(*self.relative_magnitudes(waveform))
+
+    def relative_magnitudes(
+        self, waveform: torch.Tensor,  # as for `forward`
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # through short windows, (batch, bins, frames), and through long ones
+        "Spectra relative to the local RMS: what the network takes."
         c = self.config
         # (batch, bins, frames)
         short, long_magnitude = (stft(waveform, size, c.hop).abs() * (2 / size) for size in (c.n_fft, c.long_n_fft))
         loudness = local_rms(short)                                             # (batch, 1, frames)
-        return self.network(short / loudness, long_magnitude / loudness)
+        return short / loudness, long_magnitude / loudness
 
 # %% ../nbs/08_frames.ipynb #2e8f5e01
 def note_targets(
@@ -385,6 +404,72 @@ def merge_monophonic(
             logits[item, :2, -1] = -9.2                                         # 1e-4 as a logit
     return logits, merged_into
 
+# %% ../nbs/08_frames.ipynb #5e1f8002
+def least_log_odds(
+    keys: float,            # how many keys the instrument and out-of-set ones play, from `distinct_keys`
+    *,
+    margin: float = 6.0,    # how far below zero with a single one
+) -> float:
+    "Log odds that an instrument plays below which its notes are taken from it: the more keys say so, the nearer to 0."
+    return -margin / math.sqrt(max(keys, 1.0))
+
+
+def reject_monophonic(
+    logits: torch.Tensor,    # (batch, heads, instruments and other, pitches, frames)
+    instrument: int,         # index of one that plays one note at a time
+    log_odds: list[float],   # of each item of the batch, that it plays
+    keys: list[float],       # of each item, how many keys say so
+    *,
+    overlap_share: float = 0.3,  # as of `merge_monophonic`
+    negligible: float = 0.05,  # who sounds so much shorter than the other is nobody
+# the same shape; for each item of the batch, whether the instrument's notes became out-of-set ones
+) -> tuple[torch.Tensor, list[bool]]:
+    "Where an instrument does not play, and its notes and out-of-set ones take turns, all of them are out-of-set."
+    rejected, logits = [False] * len(logits), logits.float().clone()
+    for item, (value, count) in enumerate(zip(log_odds, keys)):
+        onsets_and_frames = logits[item, :2][:, [instrument, -1]].sigmoid()     # (2, 2, pitches, frames)
+        loudest, pitch = onsets_and_frames[1].max(1)                            # (2, frames)
+        sounds = loudest > 0.5
+        fewer, more = sorted(sounds.sum(1).tolist())
+        both = int((sounds.all(0) & (pitch[0] != pitch[1])).sum())
+        two_play = both >= overlap_share * max(fewer, 1) and fewer >= negligible * more
+        if two_play or value >= least_log_odds(count): continue
+        rejected[item] = True
+        logits[item, :2, -1] = onsets_and_frames.sum(1).clamp(1e-4, 1 - 1e-4).logit()
+        logits[item, :2, instrument] = -16.0                                    # all of its frames together are no note
+    return logits, rejected
+
+
+def settle_monophonic(
+    network: HarmonicNotes,
+    magnitude: torch.Tensor,       # (batch, bins, frames), as the network takes them
+    long_magnitude: torch.Tensor,
+    *,
+    max_note_ratio: float = 1.0,   # of `merge_monophonic`
+    memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
+# logits; for each item, which instrument the out-of-set notes were merged into, and which has lost its own to them
+) -> tuple[torch.Tensor, list[int | None], list[int | None]]:
+    "The network's logits, with a melody's notes in one part: its verifier is asked first, if it has one."
+    logits, read = network.logits_and_read(magnitude, long_magnitude)
+    lost: list[int | None] = [None] * len(logits)
+    if network.verifier is not None and network.monophonic:
+        with torch.autocast(magnitude.device.type, enabled=False):
+            k, odds, keys = network.monophonic[0], [], []
+            for item, spectrum, numbers in zip(logits, long_magnitude, read):
+                posteriors = item[:2].float().sigmoid()[:, [k, -1]]             # (2, 2, pitches, frames)
+                places, weights, sums = melody_places(numbers.float(), posteriors,
+                                                      spectrum[:network.bins * network.long_ratio].float(),
+                                                      network.lowest)
+                together = posteriors[1].sum(0)
+                shown = network.verifier.pool(places, weights), sums, (together * (together > SOUNDS)).sum(1)
+                pooled, sums, held = memory.add(*shown) if memory else shown
+                keys.append(distinct_keys(held))
+                odds.append(float(network.verifier.decide(pooled, log_ratios(sums)[None])) if pooled[0, 0] > 0 else 0.0)
+        logits, rejected = reject_monophonic(logits, k, odds, keys)
+        lost = [k if yes else None for yes in rejected]
+    merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
+    return merged, merged_into, lost
+
 # %% ../nbs/08_frames.ipynb #8d58ed06
 def restrict_to_instruments(
     logits: torch.Tensor,  # (batch, heads, instruments and other, pitches, frames)
@@ -440,23 +525,26 @@ class FrameTranscriber:
         "Posteriors, window after window: each is used as far as the middle of what it shares with the next one."
         hop, rate = self.network.config.hop, self.network.frame_rate
         size, margin = round(self.window * rate), round(self.window * self.overlap / 2 * rate)  # frames
-        ready, first = np.zeros(0, np.float32), True
+        ready, first, memory = np.zeros(0, np.float32), True, MelodyMemory()
         for block in blocks:
             ready = np.concatenate([ready, block])
             while len(ready) > size * hop:
-                yield self._posteriors_of_window(ready[:size * hop], active)[..., 0 if first else margin:size - margin]
+                found = self._posteriors_of_window(ready[:size * hop], active, memory)
+                yield found[..., 0 if first else margin:size - margin]
                 ready, first = ready[(size - 2 * margin) * hop:], False
-        if len(ready): yield self._posteriors_of_window(ready, active)[..., 0 if first else margin:]
+        if len(ready): yield self._posteriors_of_window(ready, active, memory)[..., 0 if first else margin:]
 
     @torch.inference_mode()
     def _posteriors_of_window(
-        self, samples: np.ndarray, active: list[int] | None,
+        self, samples: np.ndarray, active: list[int] | None, memory: MelodyMemory,
     ) -> np.ndarray:  # (samples,) -> (heads, instruments, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         # (1, heads, instruments and other, pitches, frames)
-        with bf16_autocast(waveform.device): logits = self.network(waveform[None])
-        logits = (merge_monophonic(logits, self.network.network.monophonic)[0] if active is None
-                  else restrict_to_instruments(logits, active, out_of_set=False))
+        with bf16_autocast(waveform.device):
+            if active is None:
+                logits, *_ = settle_monophonic(self.network.network, *self.network.relative_magnitudes(waveform[None]),
+                                               memory=memory)
+            else: logits = restrict_to_instruments(self.network(waveform[None]), active, out_of_set=False)
         return logits[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(

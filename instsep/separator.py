@@ -22,7 +22,8 @@ from .sound.spectral import _extend, istft, mono_spectrum, stft
 # %% auto #0
 __all__ = ['CHANNELS', 'COMMON_RESIDUAL_SHARE', 'MAX_LOG_ATTENUATION', 'ABSENT_LOG_ATTENUATION', 'QUIET_BIN', 'PERCUSSIVE_FRAMES',
            'PERCUSSIVE_BINS', 'ConvUNet', 'PaperUNet', 'local_rms', 'RepairedUNet', 'residual_log_attenuation',
-           'percussive_share', 'attenuate_residual', 'SeparatorConfig', 'channel_rms', 'only_active', 'Separator']
+           'percussive_share', 'attenuate_residual', 'SeparatorConfig', 'channel_rms', 'give_to_residual',
+           'only_active', 'Separator']
 
 # %% ../nbs/03_separator.ipynb #7c53623c
 CHANNELS = (8, 8, 16, 16, 24, 24, 32, 32, 48)  # at 2048, 1024, 512, 256, 128, 64, 32, 16 and 8 bins
@@ -182,6 +183,20 @@ def channel_rms(
     return spec.abs().square().mean(1).sqrt()
 
 # %% ../nbs/03_separator.ipynb #3a84fe8d
+def give_to_residual(
+    masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
+    lost: list[int | None],   # of each item the stem that is to have nothing
+) -> torch.Tensor:            # the same shape
+    "Masks without a stem whose instrument does not play: what it would get is residual."
+    if all(k is None for k in lost): return masks
+    masks = masks.clone()
+    for item, k in zip(masks, lost):
+        if k is not None:
+            item[-1] += item[k]
+            item[k] = 0
+    return masks
+
+
 def only_active(
     masks: torch.Tensor,  # (batch, stems, bins, frames), the last of them the residual's
     active: list[int],    # indices of the instruments that play
@@ -221,29 +236,34 @@ class Separator(nn.Module):
         "Masks from the magnitudes, all channels together, normalised by their local RMS."
         magnitude = channel_rms(spec)                                          # (batch, bins, frames)
         relative = magnitude / local_rms(magnitude)
-        conditioning, merged_into = self.conditioning(spec)
+        conditioning, merged_into, lost = self.conditioning(spec, refiner)
         if refiner is not None: conditioning = [refiner.conditioning(conditioning[0], first)]
-        masks = self.network(relative, *conditioning)
+        masks = give_to_residual(self.network(relative, *conditioning), lost)
         if self.active is not None:
             masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
         log_attenuation = self.log_attenuation(masks, magnitude, merged_into)
         if getattr(refiner, "lacking", False): log_attenuation = None          # what the score lacks stays there
+        if log_attenuation is not None and any(k is not None for k in lost):
+            log_attenuation = log_attenuation * log_attenuation.new_tensor([k is None for k in lost])[:, None, None]
         if log_attenuation is not None: masks = attenuate_residual(masks, relative, log_attenuation, merged_into)
         return masks if refiner is None else refiner(masks, magnitude, conditioning[0], first)
 
     def conditioning(
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
-    ) -> tuple[list[torch.Tensor], list[int | None]]:
-        "What a network conditioned on notes also reads; the stem of each item that got the out-of-set notes."
+        refiner=None,        # remembers what windows before this one have shown
+    ) -> tuple[list[torch.Tensor], list[int | None], list[int | None]]:
+        """What a network conditioned on notes also reads; of each item the stem that got the out-of-set notes, and the
+        one that lost its notes to them."""
         bins = getattr(self.network, "spectrum_bins", 0)
-        unmerged: list[int | None] = [None] * len(spec)
-        if not bins: return [], unmerged
+        nobody: list[int | None] = [None] * len(spec)
+        if not bins: return [], nobody, nobody
         mono = mono_spectrum(spec[:, :, :bins])                                # complex (batch, bins, frames)
-        if self.network.training: return [mono], unmerged
-        logits, merged_into = self.network.settled_note_logits(mono, self.active, self.out_of_set)
-        return [logits], merged_into
+        if self.network.training: return [mono], nobody, nobody
+        logits, merged_into, lost = self.network.settled_note_logits(
+            mono, self.active, self.out_of_set, refiner and refiner.melody)
+        return [logits], merged_into, lost
 
     def log_attenuation(
         self,

@@ -15,9 +15,11 @@ from torch import nn
 from .core import InstsepError
 from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel
 from .frames import (
-    FramesConfig, FrameTranscriber, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments)
+    FramesConfig, FrameTranscriber, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments,
+    settle_monophonic)
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
+from .inference.verifier import MelodyMemory
 from .music.alignment import along_path, warping_path
 from .separator import local_rms
 from .sound.spectral import istft, stft
@@ -71,26 +73,35 @@ class NoteInformedRNN(HarmonicRNN):
         spec: torch.Tensor,  # complex (batch, bins, frames), at the separator's frames
     ) -> torch.Tensor:       # (batch, heads, instruments and other, pitches, frames)
         "The transcriber's logits."
+        return self.notes(*self.note_magnitudes(spec))
+
+    def note_magnitudes(
+        self, spec: torch.Tensor,  # as for `note_logits`
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # as from `FrameModel.relative_magnitudes`
+        "What the transcriber takes."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)
         short, long_magnitude = spec.abs(), stft(wave, self.long_n_fft,
                                                  self.hop)[:, :self.notes.bins
                                                            * self.notes.long_ratio].abs() * (2 / self.long_n_fft)
         loudness = local_rms(short)
-        return self.notes(short / loudness, long_magnitude / loudness)
+        return short / loudness, long_magnitude / loudness
 
     def settled_note_logits(
         self,
         spec: torch.Tensor,                # as for `note_logits`
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
-    ) -> tuple[torch.Tensor, list[int | None]]:  # as from merge_monophonic
-        """The transcriber's logits with out-of-set notes merged into a monophonic part, and which; where the
-        instruments are given, restricted to them."""
-        logits = self.note_logits(spec)
+        memory: MelodyMemory | None = None,  # as of `settle_monophonic`
+    ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
+        """The transcriber's logits with a melody's notes in one part, the instrument's or the out-of-set one, and which
+        of them got the other's; where the instruments are given, restricted to them."""
         # with 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8)
+        if active is None:
+            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=2.0, memory=memory)
+        logits = self.note_logits(spec)
         merged, merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=2.0)
-        return (merged if active is None else restrict_to_instruments(logits, active, out_of_set)), merged_into
+        return restrict_to_instruments(merged, active, out_of_set), merged_into, [None] * len(logits)
 
     def refiner(self, separator) -> "Refiner":
         "What refines a separator's masks on one recording; see `Refiner`."
@@ -290,6 +301,7 @@ class Refiner:
         self.known, self.extra = len(names), len(extra)
         self.monophonic = net.notes.monophonic
         self.decay = self._closing([*self.active, *range(self.known, self.known + self.extra)])
+        self.melody = MelodyMemory()        # what its windows have shown of a melody
         self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
 
     def _closing(self, rows) -> torch.Tensor:  # (rows,)
@@ -475,7 +487,7 @@ def parts_of(
 class _Anyone(FrameTranscriber):
     "Posteriors of onset and frame for each pitch, whoever plays it."
     @torch.inference_mode()
-    def _posteriors_of_window(self, samples, active):                           # (samples,) -> (2, pitches, frames)
+    def _posteriors_of_window(self, samples, active, memory):                   # (samples,) -> (2, pitches, frames)
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         return self.network(waveform[None])[0, :2].float().sigmoid().amax(1)[..., :-1].cpu().numpy()
 

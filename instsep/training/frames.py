@@ -198,10 +198,13 @@ def widen(
     "A separator with all widths `times` as large, with the same output but for the noise (Chen et al. 2016)."
     c, inside = separator.config, hasattr(separator.network, "notes")
     options = _widened_options(HarmonicRNN, c.options, times)
-    if inside: options["notes"] = _widened_options(HarmonicNotes, c.options.get("notes") or {}, times)
+    if inside:
+        options["notes"] = _widened_options(HarmonicNotes, c.options.get("notes") or {}, times)
+        options["notes"].pop("verifier", None)                                  # it was trained on fewer numbers
     new, generator = Separator(replace(c, options=options)), torch.Generator().manual_seed(seed)
     weights = new.state_dict()
     for name, weight in separator.state_dict().items():
+        if name not in weights: continue
         part = separator.network.notes if ".notes." in name else separator.network
         for dim, size in enumerate(shape := tuple(weight.shape)):
             if size == weights[name].shape[dim]: continue
