@@ -408,7 +408,7 @@ def merge_monophonic(
 def least_log_odds(
     keys: float,            # how many keys the instrument and out-of-set ones play, from `distinct_keys`
     *,
-    margin: float = 6.0,    # how far below zero with a single one
+    margin: float = 7.0,    # how far below zero with a single one
 ) -> float:
     "Log odds that an instrument plays below which its notes are taken from it: the more keys say so, the nearer to 0."
     return -margin / math.sqrt(max(keys, 1.0))
@@ -422,6 +422,7 @@ def reject_monophonic(
     *,
     overlap_share: float = 0.3,  # as of `merge_monophonic`
     negligible: float = 0.05,  # who sounds so much shorter than the other is nobody
+    margin: float = 7.0,     # as of `least_log_odds`
 # the same shape; for each item of the batch, whether the instrument's notes became out-of-set ones
 ) -> tuple[torch.Tensor, list[bool]]:
     "Where an instrument does not play, and its notes and out-of-set ones take turns, all of them are out-of-set."
@@ -433,7 +434,7 @@ def reject_monophonic(
         fewer, more = sorted(sounds.sum(1).tolist())
         both = int((sounds.all(0) & (pitch[0] != pitch[1])).sum())
         two_play = both >= overlap_share * max(fewer, 1) and fewer >= negligible * more
-        if two_play or value >= least_log_odds(count): continue
+        if two_play or value >= least_log_odds(count, margin=margin): continue
         rejected[item] = True
         logits[item, :2, -1] = onsets_and_frames.sum(1).clamp(1e-4, 1 - 1e-4).logit()
         logits[item, :2, instrument] = -16.0                                    # all of its frames together are no note
@@ -447,7 +448,9 @@ def settle_monophonic(
     *,
     max_note_ratio: float = 1.0,   # of `merge_monophonic`
     memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
-# logits; for each item, which instrument the out-of-set notes were merged into, and which has lost its own to them
+    margin: float = 7.0,           # of `least_log_odds`
+    move: bool = True,             # do rejected notes become out-of-set ones? else it is only told
+# logits; for each item, which instrument the out-of-set notes were merged into, and which was rejected
 ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:
     "The network's logits, with a melody's notes in one part: its verifier is asked first, if it has one."
     logits, read = network.logits_and_read(magnitude, long_magnitude)
@@ -465,7 +468,8 @@ def settle_monophonic(
                 pooled, sums, held = memory.add(*shown) if memory else shown
                 keys.append(distinct_keys(held))
                 odds.append(float(network.verifier.decide(pooled, log_ratios(sums)[None])) if pooled[0, 0] > 0 else 0.0)
-        logits, rejected = reject_monophonic(logits, k, odds, keys)
+        without, rejected = reject_monophonic(logits, k, odds, keys, margin=margin)
+        if move: logits = without
         lost = [k if yes else None for yes in rejected]
     merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
     return merged, merged_into, lost

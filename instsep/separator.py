@@ -185,15 +185,17 @@ def channel_rms(
 # %% ../nbs/03_separator.ipynb #3a84fe8d
 def give_to_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
-    lost: list[int | None],   # of each item the stem that is to have nothing
+    lost: list[int | None],   # of each item the stem whose instrument does not play
+    *,
+    kept: float = 0.01,       # the stem's share of its mask: 40 dB softer, so that nothing is lost should this be wrong
 ) -> torch.Tensor:            # the same shape
-    "Masks without a stem whose instrument does not play: what it would get is residual."
+    "Masks in which the residual has what would be a stem's whose instrument does not play."
     if all(k is None for k in lost): return masks
     masks = masks.clone()
     for item, k in zip(masks, lost):
         if k is not None:
-            item[-1] += item[k]
-            item[k] = 0
+            item[-1] += (1 - kept) * item[k]
+            item[k] *= kept
     return masks
 
 
@@ -238,24 +240,21 @@ class Separator(nn.Module):
         relative = magnitude / local_rms(magnitude)
         conditioning, merged_into, lost = self.conditioning(spec, refiner)
         if refiner is not None: conditioning = [refiner.conditioning(conditioning[0], first)]
-        masks = give_to_residual(self.network(relative, *conditioning), lost)
+        masks = self.network(relative, *conditioning)
         if self.active is not None:
             masks = only_active(masks, self.active)
             merged_into = [self.active.index(k) if k in self.active else None for k in merged_into]
         log_attenuation = self.log_attenuation(masks, magnitude, merged_into)
         if getattr(refiner, "lacking", False): log_attenuation = None          # what the score lacks stays there
-        if log_attenuation is not None and any(k is not None for k in lost):
-            log_attenuation = log_attenuation * log_attenuation.new_tensor([k is None for k in lost])[:, None, None]
         if log_attenuation is not None: masks = attenuate_residual(masks, relative, log_attenuation, merged_into)
-        return masks if refiner is None else refiner(masks, magnitude, conditioning[0], first)
+        return give_to_residual(masks if refiner is None else refiner(masks, magnitude, conditioning[0], first), lost)
 
     def conditioning(
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
         refiner=None,        # remembers what windows before this one have shown
     ) -> tuple[list[torch.Tensor], list[int | None], list[int | None]]:
-        """What a network conditioned on notes also reads; of each item the stem that got the out-of-set notes, and the
-        one that lost its notes to them."""
+        "The conditioning on notes; of each item, which stem got the out-of-set notes, and which plays not at all."
         bins = getattr(self.network, "spectrum_bins", 0)
         nobody: list[int | None] = [None] * len(spec)
         if not bins: return [], nobody, nobody

@@ -94,14 +94,16 @@ class NoteInformedRNN(HarmonicRNN):
         out_of_set: bool = True,           # may out-of-set instruments play?
         memory: MelodyMemory | None = None,  # as of `settle_monophonic`
     ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
-        """The transcriber's logits with a melody's notes in one part, the instrument's or the out-of-set one, and which
-        of them got the other's; where the instruments are given, restricted to them."""
-        # with 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8)
+        """The transcriber's logits with out-of-set notes merged into a monophonic part, which, and which instrument
+        does not play after all; where the instruments are given, restricted to them."""
+        # with a ratio of 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8); who is rejected by mistake is
+        # only 40 dB softer, so that less is needed for it
         if active is None:
-            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=2.0, memory=memory)
+            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=2.0, memory=memory,
+                                     margin=6.0, move=False)
         logits = self.note_logits(spec)
-        merged, merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=2.0)
-        return restrict_to_instruments(merged, active, out_of_set), merged_into, [None] * len(logits)
+        merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=2.0)[1]
+        return restrict_to_instruments(logits, active, out_of_set), merged_into, [None] * len(logits)
 
     def refiner(self, separator) -> "Refiner":
         "What refines a separator's masks on one recording; see `Refiner`."

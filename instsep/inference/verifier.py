@@ -5,7 +5,6 @@
 # %% ../../nbs/reference/inference/verifier.ipynb #5e1f002c
 from __future__ import annotations
 
-
 import torch
 from torch import nn
 
