@@ -85,8 +85,9 @@ class HarmonicNotes(nn.Module):
                                   nn.Linear(head, len(OUTPUT_HEADS) * instruments * frames_per_step))
         nn.init.constant_(self.head[-1].bias, -4.0)                             # hardly ever does anything begin
         self.lowest = lowest * long_ratio                                       # bin of the lowest pitch, long windows
-        # asks whether the first monophonic instrument plays at all; see `settle_monophonic`
-        self.verifier = InstrumentVerifier(verifier_features(pitch_width)) if verifier else None
+        # asks whether the first monophonic instrument plays at all; see `settle_monophonic`; is trained by itself
+        self.verifier = None
+        if verifier: self.verifier = InstrumentVerifier(verifier_features(pitch_width)).requires_grad_(False)
 
     def forward(
         self,

@@ -137,6 +137,7 @@ class JointModule(SeparatorModule):
         super().__init__(config, train)
         self.notes, self.wrong = notes, wrong
         self.model.network.notes.requires_grad_(True)
+        if self.model.network.notes.verifier is not None: self.model.network.notes.verifier.requires_grad_(False)
 
     def keep(self, folder: str | Path, card: dict) -> None:
         "Store the averaged weights: the separator in `folder`, the transcriber inside it in `folder/notes`, too."
