@@ -407,7 +407,7 @@ def merge_monophonic(
 
 # %% ../nbs/08_frames.ipynb #5e1f8002
 def least_log_odds(
-    keys: float,            # how many keys the instrument and out-of-set ones play, from `distinct_keys`
+    keys: float,            # how many keys the instrument and out-of-set ones play, from distinct_keys
     *,
     margin: float = 7.0,    # how far below zero with a single one
 ) -> float:
@@ -415,15 +415,16 @@ def least_log_odds(
     return -margin / math.sqrt(max(keys, 1.0))
 
 
+# %% ../nbs/08_frames.ipynb #5e1f8012
 def reject_monophonic(
     logits: torch.Tensor,    # (batch, heads, instruments and other, pitches, frames)
     instrument: int,         # index of one that plays one note at a time
     log_odds: list[float],   # of each item of the batch, that it plays
     keys: list[float],       # of each item, how many keys say so
     *,
-    overlap_share: float = 0.3,  # as of `merge_monophonic`
+    overlap_share: float = 0.3,  # as of merge_monophonic
     negligible: float = 0.05,  # who sounds so much shorter than the other is nobody
-    margin: float = 7.0,     # as of `least_log_odds`
+    margin: float = 7.0,     # as of least_log_odds
 # the same shape; for each item of the batch, whether the instrument's notes became out-of-set ones
 ) -> tuple[torch.Tensor, list[bool]]:
     "Where an instrument does not play, and its notes and out-of-set ones take turns, all of them are out-of-set."
@@ -442,14 +443,15 @@ def reject_monophonic(
     return logits, rejected
 
 
+# %% ../nbs/08_frames.ipynb #5e1f8022
 def settle_monophonic(
     network: HarmonicNotes,
     magnitude: torch.Tensor,       # (batch, bins, frames), as the network takes them
     long_magnitude: torch.Tensor,
     *,
-    max_note_ratio: float = 1.0,   # of `merge_monophonic`
+    max_note_ratio: float = 1.0,   # of merge_monophonic
     memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
-    margin: float = 7.0,           # of `least_log_odds`
+    margin: float = 7.0,           # of least_log_odds
     move: bool = True,             # do rejected notes become out-of-set ones? else it is only told
 # logits; for each item, which instrument the out-of-set notes were merged into, and which was rejected
 ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:
@@ -474,6 +476,7 @@ def settle_monophonic(
         lost = [k if yes else None for yes in rejected]
     merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
     return merged, merged_into, lost
+
 
 # %% ../nbs/08_frames.ipynb #8d58ed06
 def restrict_to_instruments(

@@ -182,7 +182,7 @@ def channel_rms(
     "One magnitude for all channels: the root of their mean energy."
     return spec.abs().square().mean(1).sqrt()
 
-# %% ../nbs/03_separator.ipynb #3a84fe8d
+# %% ../nbs/03_separator.ipynb #3a84fe01
 def give_to_residual(
     masks: torch.Tensor,      # (batch, stems, bins, frames), the last of them the residual's
     lost: list[int | None],   # of each item the stem whose instrument does not play
@@ -199,6 +199,7 @@ def give_to_residual(
     return masks
 
 
+# %% ../nbs/03_separator.ipynb #3a84fe8d
 def only_active(
     masks: torch.Tensor,  # (batch, stems, bins, frames), the last of them the residual's
     active: list[int],    # indices of the instruments that play

@@ -92,7 +92,7 @@ class NoteInformedRNN(HarmonicRNN):
         spec: torch.Tensor,                # as for `note_logits`
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
-        memory: MelodyMemory | None = None,  # as of `settle_monophonic`
+        memory: MelodyMemory | None = None,  # as of settle_monophonic
     ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
         """The transcriber's logits with out-of-set notes merged into a monophonic part, which, and which instrument
         does not play after all; where the instruments are given, restricted to them."""

@@ -106,7 +106,7 @@ class InstrumentVerifier(nn.Module):
 
     def decide(
         self,
-        pooled: torch.Tensor,   # from `pool`
+        pooled: torch.Tensor,   # from pool
         odds: torch.Tensor,     # (recordings, 2)
     ) -> torch.Tensor:          # (recordings,)
         "Log odds that the instrument plays."
