@@ -77,7 +77,7 @@ class NoteInformedRNN(HarmonicRNN):
 
     def note_magnitudes(
         self, spec: torch.Tensor,  # as for `note_logits`
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # as from `FrameModel.relative_magnitudes`
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # as from FrameModel.relative_magnitudes
         "What the transcriber takes."
         spec = spec[:, :self.n_fft // 2 + 1]                                    # at 22 050 Hz, whatever the rate was
         wave = istft(spec * (self.n_fft / 2), self.n_fft, self.hop, (spec.shape[-1] - 1) * self.hop)

@@ -123,7 +123,7 @@ class MelodyMemory:
 
     def add(
         self,
-        *sums: torch.Tensor,     # over a window: from `InstrumentVerifier.pool`, and others; always the same
+        *sums: torch.Tensor,     # over a window: from InstrumentVerifier.pool, and others; always the same
     ) -> list[torch.Tensor]:     # those of this window and those before it
         "Take the next window."
         self.sums = [before / 2 + new for before, new in zip(self.sums, sums)] if self.sums else list(sums)
