@@ -6,9 +6,10 @@ Mixtures of 8 s of training pieces, as in `out_of_set.py`: a clarinet or another
 guitar and piano. `trio-notes` and the transcriber inside `trio-informed` are frozen; what `melody_places` shows of each
 mixture is kept in --cache, where what is missing is made, of the first --own mixtures by the former only. The network
 is trained on all of it and added to both models, which are written to --output. To know what its log odds are worth on
-held-out instruments, it is trained again without each group of the bank (a soundfont, or the folders of a
-source), three seeds each, and asked about that group's mixtures. `least_log_odds` was chosen by these tables, so that
-fewer than one clarinet in two hundred is lost, and with a look at test pieces, where less lost one of 33. Log and tables: nbs/results/verifier_run.json.
+held-out instruments, it is trained again without each group of the bank (a soundfont, or the folders of a source),
+three seeds each, and asked about that group's mixtures. `least_log_odds` was chosen by these tables, so that fewer than
+one clarinet in two hundred is lost, and with a look at test pieces, where less lost one of 33. Log and tables:
+nbs/results/verifier_run.json.
 """
 from dataclasses import replace
 from pathlib import Path
