@@ -139,35 +139,40 @@ def joint_module(plan):  # plan: a TrainConfig
     return module
 
 
-def train_averaged(network, batches, loss, *, learning_rate: float, minutes: float, decay: float = 1e-2,
-                   rise: float = 30) -> list[float]:
-    """Until these minutes of a processor are over: a pass takes each of `batches()`, whose `loss` the network is to
-    lessen, at a rate that rises within 1 / `rise` of the time and then falls to nearly nothing. Leaves the average of
-    the last weights in the network; gives the mean loss of each pass."""
+def train_averaged(network, batches, loss, *, learning_rate: float, minutes: float | None = None, passes: int = 0,
+                   decay: float = 1e-2, rise: float = 30, clip: float = 1.0, averaging: float = 0.98,
+                   ramp: float = 0) -> list[float]:
+    """Until these minutes of a processor are over, or so many passes: a pass takes each of `batches()`, whose `loss`
+    the network is to lessen, at a rate that rises within 1 / `rise` of the time and then falls to nearly nothing.
+    Leaves the average of the last weights in the network, which reaches back about 1 / (1 - `averaging`) steps and, at
+    first, as many as there were over `ramp`; gives the mean loss of each pass."""
     import numpy as np
     import torch
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=decay)
     average = {name: value.clone() for name, value in network.state_dict().items()}
-    passes, begun, done = [], time.process_time(), 0.0
+    means, begun, done, step = [], time.process_time(), 0.0, 0
     while done < 1:
-        losses = []
-        for some in batches():
-            done = (time.process_time() - begun) / 60 / minutes
+        losses, these = [], batches()
+        for some in these:
+            if minutes: done = (time.process_time() - begun) / 60 / minutes
             if done >= 1: break
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * min(1, 0.05 + rise * done) * max(0.02, 1 - done)
             value = loss(some)
             optimizer.zero_grad()
             value.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
-            for name, weight in network.state_dict().items(): average[name].lerp_(weight, 0.02)
+            step += 1
+            if passes: done = step / (passes * len(these))
+            new = 1 - min(averaging, step / (step + ramp))
+            for name, weight in network.state_dict().items(): average[name].lerp_(weight, new)
             losses.append(value.item())
-        passes.append(float(np.mean(losses)) if losses else passes[-1])
-        print(len(passes), round(passes[-1], 3), flush=True)
+        means.append(float(np.mean(losses)) if losses else means[-1])
+        print(len(means), round(means[-1], 3), flush=True)
     network.load_state_dict(average)
     network.eval()
-    return passes
+    return means
 
 
 # ---- transcribers that need an environment of their own

@@ -27,8 +27,9 @@ import torch
 
 import common
 from instsep.core import TRIO
-from instsep.frames import FrameModel, FrameTranscriber, least_log_odds, merge_monophonic
-from instsep.inference.verifier import SOUNDS, distinct_keys, log_ratios, melody_places
+from instsep.frames import (
+    REJECTION_MARGIN, FrameModel, FrameTranscriber, frames_that_sound, least_log_odds, merge_monophonic)
+from instsep.inference.verifier import distinct_keys, log_ratios
 from instsep.metrics import format_table, note_scores, si_sdr_improvement
 from instsep.mixtures import INSTRUMENTS, Equaliser, Room, _written_parts, soundfont_player
 from instsep.music.notes import read_midi
@@ -36,6 +37,7 @@ from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.sound.audio import load
 from instsep.sound.notebank import NoteBank
+from instsep.together import NoteInformedRNN
 from instsep.training.performance import (
     PERFORMED_AUGMENTATION, RecordingDirt, UnequalGain, expressive_player, humanize_phrases)
 
@@ -55,8 +57,6 @@ BANKS = dict(clarinet=("iowa_mis/clarinet",), guitar=("iowa_mis/guitar_nylon", "
 SETS = dict(training="training", notes="held-out recorded notes", soundfont="held-out soundfont",
             recordings="recordings")
 KINDS = dict(other=0.45, clarinet=0.33, both=0.17, neither=0.05)                # how often, of the tables' mixtures
-RATIOS = (2.0, 1.0, 0.0)                    # of merge_monophonic; 0: not merged
-MARGIN, SEPARATOR_MARGIN = 7.0, 6.0         # of `least_log_odds`, as they ship
 # where more sounds together, two play; who sounds so much shorter is nobody; fewer notes are no evidence
 OVERLAP, NEGLIGIBLE, LEAST = 0.3, 0.05, 3.0
 
@@ -64,14 +64,13 @@ OVERLAP, NEGLIGIBLE, LEAST = 0.3, 0.05, 3.0
 # ---- evidence
 
 
-def mixture(pieces, play, instances, seed: int, index: int, augmentation, often_of: dict | None = None,
+def mixture(pieces, play, instances, seed: int, index: int, augmentation, kinds: dict = KINDS,
             seconds: float = SECONDS):
-    "Kind, family, instances and sound (samples,); how often each kind is drawn, where it is not as in the tables."
+    "Kind, family, instances and sound (samples,); kinds: how often each is drawn."
     rng = np.random.default_rng([seed, index])
     families = {name: [member for member in members if instances.get(member)] for name, members in FAMILIES.items()}
     families = {name: members for name, members in families.items() if members}
     often = np.array([OFTEN[name] for name in families])
-    kinds = often_of or KINDS
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     family = str(rng.choice(list(families), p=often / often.sum())) if kind in ("other", "both") else ""
     names = [name for name in ("guitar", "piano") if rng.random() < 0.5] or ["piano"] * (kind == "neither")
@@ -97,21 +96,22 @@ def mixture(pieces, play, instances, seed: int, index: int, augmentation, often_
 
 
 @torch.inference_mode()
-def evidence_of(model: FrameModel, sound: np.ndarray) -> dict:  # (samples,), at the model's rate
-    "Sums for the clarinet and for out-of-set instruments, in this order; log odds that a clarinet plays."
+def asked_of(model: FrameModel, sound: np.ndarray):  # (samples,), at the model's rate
+    "Log odds of the verifier, if there is one, and what it is shown."
     short, spectrum = model.relative_magnitudes(torch.from_numpy(sound.astype(np.float32))[None])
     logits, read = model.network.logits_and_read(short, spectrum)
-    posteriors = logits[0, :2][:, [0, -1]].sigmoid()                            # (2, 2, pitches, frames)
-    loudest, pitch = posteriors[1].max(1)                                       # (2, frames)
-    sounds, net = loudest > 0.5, model.network
-    rounded = lambda values, digits: [round(float(value), digits) for value in values]
-    row = dict(onsets=rounded(posteriors[0].sum((1, 2)), 2), frames=rounded(posteriors[1].sum((1, 2)), 1),
-               sounds=sounds.sum(1).tolist(), together=int((sounds.all(0) & (pitch[0] != pitch[1])).sum()))
-    if net.verifier is None: return row
-    places, weights, sums = melody_places(read[0], posteriors, spectrum[0, :net.bins * net.long_ratio], net.lowest)
-    held = posteriors[1].sum(0)
-    log_odds = float(net.verifier(places, weights, log_ratios(sums)[None])) if len(places) else 0.0
-    return row | dict(keys=round(distinct_keys((held * (held > SOUNDS)).sum(1)), 2), log_odds=round(log_odds, 3))
+    shown = posteriors, places, weights, sums, held = model.network.shown_to_verifier(logits[0], read[0], spectrum[0])
+    ask = model.network.verifier
+    return (float(ask(places, weights, log_ratios(sums)[None])) if ask is not None and len(places) else 0.0), *shown
+
+
+def evidence_of(model: FrameModel, sound: np.ndarray) -> dict:  # (samples,), at the model's rate
+    "Sums for the clarinet and for out-of-set instruments, in this order; log odds that a clarinet plays."
+    log_odds, posteriors, _, _, sums, held = asked_of(model, sound)
+    sounds, together = frames_that_sound(posteriors[1])
+    return dict(onsets=[round(value, 2) for value in sums[0].tolist()],
+                frames=[round(value, 1) for value in sums[1].tolist()], sounds=sounds, together=together,
+                keys=round(distinct_keys(held), 2), log_odds=round(log_odds, 3))
 
 
 def rows_of_mixtures(label, model, pieces, play, instances, args, augmentation=HELD_OUT_AUGMENTATION):
@@ -164,14 +164,15 @@ def merged(ratio: float, logits, monophonic, **others):
 
 def ways(folder) -> list[dict]:
     "Of recordings with a melody instrument: refined stems, and the notes, in other ways than those that ship, too."
-    rows = []
+    transcriber, separator, rows = FrameTranscriber.from_pretrained(), Separator.from_pretrained("trio-informed"), []
+    inside = transcriber.network.network, separator.network.notes
+    verifiers = [network.verifier for network in inside]
     for path, _, stems in common.recordings(folder):
         melodies = sorted(set(stems) - {"guitar", "piano"})
         if not melodies: continue
         mixture, midi = sum(stems.values()), path / "all_notes.mid"
         for ratio, asked in ((2.0, False), (1.0, False), (2.0, True)):
-            transcriber, separator = FrameTranscriber.from_pretrained(), Separator.from_pretrained("trio-informed")
-            if not asked: transcriber.network.network.verifier = separator.network.notes.verifier = None
+            for network, verifier in zip(inside, verifiers): network.verifier = verifier if asked else None
             with patch("instsep.frames.merge_monophonic", partial(merged, ratio)):
                 notes, found = transcriber(mixture, 44100, progress=False), separator.separate(mixture, 44100)
             scores = note_scores(read_midi(midi), notes) if midi.exists() else {}
@@ -257,8 +258,11 @@ def main():
     rows = [row for row in log["evidence"] if row["set"] not in {row["set"] for row in new}] + new
     common.write_json(LOG, log | dict(evidence=rows), indent=None)
     if args.recordings: log["ways"] = ways(args.recordings)
-    sets, families = counted(rows, {"not merged": (0.0, None), "ratio 2": (2.0, None), "ratio 1": (1.0, None),
-                                    "separator": (2.0, SEPARATOR_MARGIN), "transcriber": (1.0, MARGIN)})
+    separator = NoteInformedRNN
+    sets, families = counted(rows, {
+        "not merged": (0.0, None), "ratio 2": (2.0, None), "ratio 1": (1.0, None),
+        "separator": (separator.max_note_ratio, separator.rejection_margin), "transcriber": (1.0, REJECTION_MARGIN),
+        "margin 6": (1.0, 6.0)})
     recordings = [dict(recording=row["groups"][0].split("_")[0], melody=row["kind"], notes=round(row["notes"]),
                        **{"clarinet's share": row["share"], "log odds": row["log_odds"]})
                   for row in map(joined, rows) if row["set"] == SETS["recordings"]]

@@ -34,13 +34,15 @@ from .separator import local_rms
 from .sound.spectral import stft
 
 # %% auto #0
-__all__ = ['LOWEST_PITCH', 'PITCHES', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel', 'note_targets',
-           'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions', 'with_even_repetitions',
-           'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'merge_monophonic', 'least_log_odds',
-           'reject_monophonic', 'settle_monophonic', 'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
+__all__ = ['LOWEST_PITCH', 'PITCHES', 'REJECTION_MARGIN', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
+           'note_targets', 'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions',
+           'with_even_repetitions', 'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'frames_that_sound',
+           'merge_monophonic', 'least_log_odds', 'reject_monophonic', 'settle_monophonic', 'restrict_to_instruments',
+           'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
+REJECTION_MARGIN = 7.0  # of the log odds that an instrument plays; see `least_log_odds`
 OUTPUT_HEADS = ("onset", "frame", "velocity")  # what is estimated for every pitch at every frame
 
 
@@ -95,6 +97,21 @@ class HarmonicNotes(nn.Module):
         long_magnitude: torch.Tensor,  # (batch, long_ratio * bins, frames), the same frames through longer windows
     ) -> torch.Tensor:            # (batch, heads, instruments, pitches, frames)
         return self.logits_and_read(magnitude, long_magnitude)[0]
+
+    def shown_to_verifier(
+        self,
+        logits: torch.Tensor,          # (heads, instruments and other, pitches, frames)
+        read: torch.Tensor,            # (pitches, steps, pitch_width), as from logits_and_read
+        long_magnitude: torch.Tensor,  # (long_ratio * bins or more, frames)
+    # onset and frame posteriors of the first monophonic instrument and of out-of-set ones, (2, 2, pitches, frames);
+    # places, weights and sums as from melody_places; how long each key sounds, (pitches,)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        "What its verifier is shown of one recording."
+        posteriors = logits[:2][:, [self.monophonic[0], -1]].float().sigmoid()
+        places = melody_places(read.float(), posteriors, long_magnitude[:self.bins * self.long_ratio].float(),
+                               self.lowest)
+        together = posteriors[1].sum(0)
+        return posteriors, *places, (together * (together > SOUNDS)).sum(1)
 
     def logits_and_read(
         self, magnitude: torch.Tensor, long_magnitude: torch.Tensor,  # as for `forward`
@@ -376,6 +393,15 @@ def pick_notes(
     picker.add(probability)
     return picker.finish()
 
+# %% ../nbs/08_frames.ipynb #5e1fa001
+def frames_that_sound(
+    posteriors: torch.Tensor,  # (2, pitches, frames), frame posteriors of two players
+) -> tuple[list[int], int]:
+    "In how many frames each of the two sounds, and in how many both do, at different pitches."
+    loudest, pitch = posteriors.max(1)                                          # (2, frames)
+    sounds = loudest > 0.5
+    return sounds.sum(1).tolist(), int((sounds.all(0) & (pitch[0] != pitch[1])).sum())
+
 # %% ../nbs/08_frames.ipynb #217929af
 def merge_monophonic(
     logits: torch.Tensor,    # (batch, heads, instruments and other, pitches, frames)
@@ -391,13 +417,11 @@ def merge_monophonic(
     if not monophonic: return logits, merged_into
     # (batch, 2, instruments and other, pitches, frames)
     posteriors, logits = logits[:, :2].float().sigmoid(), logits.float().clone()
-    loudest, pitch = posteriors[:, 1].max(2)                                    # (batch, instruments and other, frames)
-    sounds, notes = loudest > 0.5, posteriors[:, 0].sum((2, 3))                 # notes: (batch, instruments and other)
+    notes = posteriors[:, 0].sum((2, 3))                                        # (batch, instruments and other)
     for item in range(len(logits)):
         for k in monophonic:
-            both = sounds[item, k] & sounds[item, -1] & (pitch[item, k] != pitch[item, -1])   # (frames,)
-            fewer = min(sounds[item, k].sum(), sounds[item, -1].sum())
-            if merged_into[item] is not None or both.sum() >= overlap_share * fewer.clamp_min(1) or notes[
+            sounds, both = frames_that_sound(posteriors[item, 1, [k, -1]])
+            if merged_into[item] is not None or both >= overlap_share * max(min(sounds), 1) or notes[
                 item, -1] >= max_note_ratio * notes[item, k]:
                 continue
             merged_into[item] = k
@@ -409,11 +433,10 @@ def merge_monophonic(
 def least_log_odds(
     keys: float,            # how many keys the instrument and out-of-set ones play, from distinct_keys
     *,
-    margin: float = 7.0,    # how far below zero with a single one
+    margin: float = REJECTION_MARGIN,  # how far below zero with a single one
 ) -> float:
     "Log odds that an instrument plays below which its notes are taken from it: the more keys say so, the nearer to 0."
     return -margin / math.sqrt(max(keys, 1.0))
-
 
 # %% ../nbs/08_frames.ipynb #5e1f8012
 def reject_monophonic(
@@ -424,24 +447,21 @@ def reject_monophonic(
     *,
     overlap_share: float = 0.3,  # as of merge_monophonic
     negligible: float = 0.05,  # who sounds so much shorter than the other is nobody
-    margin: float = 7.0,     # as of least_log_odds
+    margin: float = REJECTION_MARGIN,  # as of least_log_odds
 # the same shape; for each item of the batch, whether the instrument's notes became out-of-set ones
 ) -> tuple[torch.Tensor, list[bool]]:
     "Where an instrument does not play, and its notes and out-of-set ones take turns, all of them are out-of-set."
     rejected, logits = [False] * len(logits), logits.float().clone()
     for item, (value, count) in enumerate(zip(log_odds, keys)):
         onsets_and_frames = logits[item, :2][:, [instrument, -1]].sigmoid()     # (2, 2, pitches, frames)
-        loudest, pitch = onsets_and_frames[1].max(1)                            # (2, frames)
-        sounds = loudest > 0.5
-        fewer, more = sorted(sounds.sum(1).tolist())
-        both = int((sounds.all(0) & (pitch[0] != pitch[1])).sum())
+        sounds, both = frames_that_sound(onsets_and_frames[1])
+        fewer, more = sorted(sounds)
         two_play = both >= overlap_share * max(fewer, 1) and fewer >= negligible * more
         if two_play or value >= least_log_odds(count, margin=margin): continue
         rejected[item] = True
         logits[item, :2, -1] = onsets_and_frames.sum(1).clamp(1e-4, 1 - 1e-4).logit()
         logits[item, :2, instrument] = -16.0                                    # all of its frames together are no note
     return logits, rejected
-
 
 # %% ../nbs/08_frames.ipynb #5e1f8022
 def settle_monophonic(
@@ -451,7 +471,7 @@ def settle_monophonic(
     *,
     max_note_ratio: float = 1.0,   # of merge_monophonic
     memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
-    margin: float = 7.0,           # of least_log_odds
+    margin: float = REJECTION_MARGIN,  # of least_log_odds
     move: bool = True,             # do rejected notes become out-of-set ones? else it is only told
 # logits; for each item, which instrument the out-of-set notes were merged into, and which was rejected
 ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:
@@ -460,23 +480,18 @@ def settle_monophonic(
     lost: list[int | None] = [None] * len(logits)
     if network.verifier is not None and network.monophonic:
         with torch.autocast(magnitude.device.type, enabled=False):
-            k, odds, keys = network.monophonic[0], [], []
-            for item, spectrum, numbers in zip(logits, long_magnitude, read):
-                posteriors = item[:2].float().sigmoid()[:, [k, -1]]             # (2, 2, pitches, frames)
-                places, weights, sums = melody_places(numbers.float(), posteriors,
-                                                      spectrum[:network.bins * network.long_ratio].float(),
-                                                      network.lowest)
-                together = posteriors[1].sum(0)
-                shown = network.verifier.pool(places, weights), sums, (together * (together > SOUNDS)).sum(1)
+            odds, keys = [], []
+            for one in zip(logits, read, long_magnitude):
+                _, places, weights, sums, held = network.shown_to_verifier(*one)
+                shown = network.verifier.pool(places, weights), sums, held
                 pooled, sums, held = memory.add(*shown) if memory else shown
                 keys.append(distinct_keys(held))
                 odds.append(float(network.verifier.decide(pooled, log_ratios(sums)[None])) if pooled[0, 0] > 0 else 0.0)
-        without, rejected = reject_monophonic(logits, k, odds, keys, margin=margin)
+        without, rejected = reject_monophonic(logits, network.monophonic[0], odds, keys, margin=margin)
         if move: logits = without
-        lost = [k if yes else None for yes in rejected]
+        lost = [network.monophonic[0] if yes else None for yes in rejected]
     merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
     return merged, merged_into, lost
-
 
 # %% ../nbs/08_frames.ipynb #8d58ed06
 def restrict_to_instruments(

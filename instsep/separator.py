@@ -198,7 +198,6 @@ def give_to_residual(
             item[k] *= kept
     return masks
 
-
 # %% ../nbs/03_separator.ipynb #3a84fe8d
 def only_active(
     masks: torch.Tensor,  # (batch, stems, bins, frames), the last of them the residual's

@@ -51,6 +51,9 @@ class NoteInformedRNN(HarmonicRNN):
     estimates them."""
     # of out-of-set instruments, in inference; see `separator.residual_log_attenuation`
     residual_attenuation = 4.0
+    # with a ratio of 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8); who is rejected by mistake is only
+    # 40 dB softer, so that less is needed for it
+    max_note_ratio, rejection_margin = 2.0, 6.0
 
     def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048,
                  long_n_fft: int = 8192,
@@ -96,13 +99,11 @@ class NoteInformedRNN(HarmonicRNN):
     ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
         """The transcriber's logits with out-of-set notes merged into a monophonic part, which, and which instrument
         does not play after all; where the instruments are given, restricted to them."""
-        # with a ratio of 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8); who is rejected by mistake is
-        # only 40 dB softer, so that less is needed for it
         if active is None:
-            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=2.0, memory=memory,
-                                     margin=6.0, move=False)
+            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=self.max_note_ratio,
+                                     memory=memory, margin=self.rejection_margin, move=False)
         logits = self.note_logits(spec)
-        merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=2.0)[1]
+        merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=self.max_note_ratio)[1]
         return restrict_to_instruments(logits, active, out_of_set), merged_into, [None] * len(logits)
 
     def refiner(self, separator) -> "Refiner":
