@@ -21,7 +21,7 @@ def verifier_features(width: int) -> int:
     "How many numbers there are of a place, where the network's head reads `width`."
     return width + PARTIALS + 4
 
-
+# %% ../../nbs/reference/inference/verifier.ipynb #5e1f004a
 def partial_bins(
     pitches: int,
     lowest: float,   # bin of the lowest pitch's fundamental
@@ -31,7 +31,7 @@ def partial_bins(
     place = lowest * 2 ** (torch.arange(pitches) / 12)[:, None] * torch.arange(1, PARTIALS + 1)
     return place.round().long().clamp(1, bins - 2), place < bins - 2
 
-
+# %% ../../nbs/reference/inference/verifier.ipynb #5e1f004b
 def melody_places(
     read: torch.Tensor,            # (pitches, steps, width): what the head reads
     posteriors: torch.Tensor,      # (2, 2, pitches, frames): onset and frame, of the instrument and of out-of-set ones
@@ -54,14 +54,14 @@ def melody_places(
     places = torch.cat([numbers, level, height, height ** 2, own], 1)
     return places, own.sum(1), posteriors.sum((2, 3))
 
-
+# %% ../../nbs/reference/inference/verifier.ipynb #5e1f004c
 def distinct_keys(
     weights: torch.Tensor,  # (pitches,), how long each sounds
 ) -> float:
     "How many keys are played, each as long as the others: 1 for one that is struck again and again."
     return float(weights.sum() ** 2 / weights.square().sum().clamp_min(1e-9))
 
-
+# %% ../../nbs/reference/inference/verifier.ipynb #5e1f004d
 def log_ratios(
     sums: torch.Tensor,  # (..., 2, 2): onsets and frames, of the instrument and of out-of-set ones
 ) -> torch.Tensor:       # (..., 2)
