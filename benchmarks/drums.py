@@ -129,13 +129,15 @@ def with_drums(music, loops, rng, p: float, level_db: tuple[float, float]):  # (
 class DistilledModule(JointModule):
     """Learns to do beside drums what the separator that it starts from does without them: the instruments' targets are
     the teacher's estimates, the residual's are the teacher's and the drums. Where there are none, the student is asked
-    for what the teacher gives, wrong notes in the conditioning included. Only what makes the masks learns; the
-    transcriber inside stays as it is."""
-    def learn_from(self, teacher, loops, p: float = 0.5, level_db: tuple[float, float] = (-18.0, 4.0)):
+    for what the teacher gives, wrong notes in the conditioning included. With a share of `truth` the targets lie
+    between that and the stems themselves. Only what makes the masks learns; the transcriber inside stays as it is."""
+    def learn_from(self, teacher, loops, p: float = 0.5, level_db: tuple[float, float] = (-18.0, 4.0),
+                   truth: float = 0.0):
         for separator in (self.model, self.ema): separator.load_state_dict(teacher.state_dict())
         self.model.network.notes.requires_grad_(False)
         # in a list it is no submodule: neither trained nor stored
         self.teacher, self.loops, self.p, self.level_db = [teacher.eval()], loops, p, level_db
+        self.truth = truth
 
     def loss(self, model, batch):
         stems, teacher, student = batch["stems"], self.teacher[0], model.network
@@ -150,6 +152,7 @@ class DistilledModule(JointModule):
             silent = ~drums.any(-1)
             heard[silent] = conditioning[silent]
             target = teacher.network(plain.abs() / local_rms(plain.abs()), conditioning) * plain.unsqueeze(1)
+            if self.truth: target = torch.lerp(target, model.spectrogram(stems), self.truth)
             target[:, -1] += added
         magnitude = (plain + added).abs()
         estimate = student(magnitude / local_rms(magnitude), heard) * (plain + added).unsqueeze(1)
@@ -170,7 +173,7 @@ def train(args) -> None:
                        validate_every=100, save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = Separator.from_pretrained(args.before).at(RATE)
     module = DistilledModule(teacher.config, plan)
-    module.learn_from(teacher, loops)
+    module.learn_from(teacher, loops, truth=args.truth)
     fit(module, make("train", 6000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=32)],
         accelerator="cpu", callbacks=[Interrupt()])
     kept = interpolate_weights(teacher, module.ema, args.share).at(44100)
@@ -305,6 +308,7 @@ def main():
     parser.add_argument("--loops", default="data/drums.npz", help="what `loops` wrote")
     parser.add_argument("--rate", type=float, default=3e-4, help="the learning rate")
     parser.add_argument("--share", type=float, default=0.75, help="how much of the way to the trained weights is kept")
+    parser.add_argument("--truth", type=float, default=0.0, help="how much of the targets are the stems themselves")
     parser.add_argument("--count", type=int, default=16, help="mixtures to score")
     parser.add_argument("--before", default="trio-informed", help="a separator: the teacher, or what is scored")
     parser.add_argument("--after", default="trio-informed", help="a separator to score")

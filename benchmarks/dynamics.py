@@ -5,10 +5,10 @@
 
 Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each
 instrument alone; on recorded notes of held-out banks, as they are and levelled (a bank's ranks from soft to loud are
-no velocities, and its strings still less); one key eight times a second; recordings, which were looked at last. Pieces
-are played with dynamics: a level for each part, phrases that swell, accents, a chord's highest note in front. A set
-whose files are not there is left out with a line. Posteriors are computed once and kept in --cache. Results go to
-benchmarks/results/dynamics.json and .md.
+no velocities, and its strings still less), transcribed with the weights that have not heard these; one key eight times
+a second; recordings, which were looked at last. Pieces are played with dynamics: a level for each part, phrases that
+swell, accents, a chord's highest note in front. A set whose files are not there is left out with a line. Posteriors
+are computed once and kept in --cache. Results go to benchmarks/results/dynamics.json and .md.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load, mono_blocks
 from instsep.sound.soundfont import default_soundfont, synthesize
-from common import recorded_bank, shipped_weights_id
+from common import hears, recorded_bank, shipped_weights_id
 
 TRIO, RATE = ("clarinet", "guitar", "piano"), 44100
 PROGRAM = {name: INSTRUMENTS[name].programs[0] for name in TRIO}
@@ -343,10 +343,11 @@ def main():
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    transcriber, rows, cost = FrameTranscriber.from_pretrained(), [], [0.0, 0.0]
+    shipped, rows, cost = FrameTranscriber.from_pretrained(), [], [0.0, 0.0]
     cache = Path(args.cache) / shipped_weights_id()
     cache.mkdir(parents=True, exist_ok=True)
     for label, makers in all_sets(args):
+        transcriber = hears(label, shipped)
         items = list(made(label, makers, transcriber, cache))
         for name, dynamics, adjust, repetitions in ROWS:
             ships = name == SHIPS

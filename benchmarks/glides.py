@@ -27,7 +27,7 @@ from instsep.sound.audio import resample
 from instsep.sound.notebank import NoteBank, record_folder, render
 from instsep.sound.soundfont import default_soundfont
 from instsep.tunings import SCALES, follow_pitch, measure_cents, tune, with_cents
-from common import PIECES, RESULTS, arguments, processor, shipped_weights_id, write_results
+from common import HELD_OUT_WEIGHTS, PIECES, RESULTS, arguments, processor, shipped_weights_id, write_results
 from tunings import CONTROL, NOTES, RATE, REAL, Cache, Players, basic_pitch, excerpts, timed
 
 PLAYERS = dict(clarinet="iowa_mis/clarinet", guitar="iowa_mis/guitar_nylon", flute="iowa_mis/flute",
@@ -292,7 +292,8 @@ def main():
         try: found = cache((name, args.phrases), make)
         except Exception as error: print(f"{name}: left out ({type(error).__name__}: {error})")
         else: row(name, found["scores"], found["cpu"])
-    transcriber, trio = load_transcriber(device="cpu"), [item for item in items if item["player"] in TRIO_PLAYERS]
+    transcriber = load_transcriber(HELD_OUT_WEIGHTS / "trio-notes", device="cpu")
+    trio = [item for item in items if item["player"] in TRIO_PLAYERS]
     named = "contours, instruments given (--instruments)"
     written = {name: {} for name in ("keys", "one bend a note (cents)", "contours (--pitch-bend)", named)}
     for setting in ("alone", "drone"):

@@ -7,9 +7,9 @@
 The transcriber stays as it is. Mixtures of training pieces as they are played are transcribed, and the notes found are
 matched with the true ones: what a note's window shows (`NoteViews`) is given to the network, the true offset is its
 target. With --train the weights are written beside the transcriber's, and the log to nbs/results/offsets_run.json;
-windows are kept in --cache. Without, offsets of held-out pieces are scored: on a held-out soundfont, and on recorded
-notes of held-out banks, as they are played; recordings are looked at last. Results go to
-benchmarks/results/offsets.json and .md.
+windows are kept in --cache. Without, offsets of held-out pieces are scored: on a held-out soundfont, and, with the
+weights that have not heard these, on recorded notes of held-out banks, as they are played; recordings are looked at
+last. Results go to benchmarks/results/offsets.json and .md.
 """
 
 import time
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, exact_mixtures, recorded_bank, soundfonts, train_averaged,
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, exact_mixtures, hears, recorded_bank, soundfonts, train_averaged,
                     train_or_score, training_arguments, write_json, write_results)
 from dynamics import BANKS, PROGRAM, TRIO, recorded
 from instsep.frames import NotePicker
@@ -213,10 +213,10 @@ def by_bank(instances, ways):
             yield line
 
 
-def table(args, transcriber):
+def table(args, shipped):
     rows, banks, cost, heard = [], [], 0.0, 0.0
     for label, data in held_out_sets(args):
-        ways, instances = {name: [] for name in WAYS}, []
+        ways, instances, transcriber = {name: [] for name in WAYS}, [], hears(label, shipped)
         for sound, parts, played_on in data:
             instances.append(played_on)
             seconds = len(sound) / 44100

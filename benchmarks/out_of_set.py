@@ -4,9 +4,9 @@ asking whether a clarinet plays at all takes away again.
     OMP_NUM_THREADS=1 python benchmarks/out_of_set.py
 
 makes the tables from the evidence in nbs/results/out_of_set_players.json. Options make evidence anew, each of its own
-sets: --bank of mixtures on a note bank seen in training, --notes on recorded notes that are held out, --soundfont on a
-soundfont that is held out, --recordings of the recordings (and what merging and the question do to their stems and
-notes).
+sets: --bank of mixtures on a note bank seen in training, --notes on recorded notes that are held out (by weights that
+have not heard them, which have a verifier of their own), --soundfont on a soundfont that is held out, --recordings of
+the recordings (and what merging and the question do to their stems and notes).
 
 Mixtures of 8 s, or as --seconds says: a clarinet, or another melody instrument, or both, or neither, beside guitar and
 piano, each in every second mixture, with dynamics, rooms, equalisers and dirt. Evidence is what the transcriber outputs
@@ -141,8 +141,8 @@ def new_rows(args) -> list[dict]:
     if args.notes:
         bank = common.recorded_bank(args.notes, BANKS, sample_rate=RATE)
         instances = {name: bank.of(name) for name in bank.instruments}
-        rows += rows_of_mixtures(SETS["notes"], model, pieces["valid"], expressive_player(bank), instances,
-                                 args)
+        held_out = FrameModel.from_pretrained(common.HELD_OUT_WEIGHTS / "trio-notes")
+        rows += rows_of_mixtures(SETS["notes"], held_out, pieces["valid"], expressive_player(bank), instances, args)
     if args.soundfont:
         programs = {name: [str(program) for program in about.programs] for name, about in INSTRUMENTS.items()}
         rows += rows_of_mixtures(SETS["soundfont"], model, pieces["valid"], soundfont_player(args.soundfont, RATE),

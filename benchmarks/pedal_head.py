@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, recorded_bank, soundfonts, train_averaged, train_or_score,
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, hears, recorded_bank, soundfonts, train_averaged, train_or_score,
                     training_arguments, write_json, write_results)
 from dynamics import BANKS, TRIO
 from offsets import RATE, mono, transcribed
@@ -240,13 +240,13 @@ def held_out_items(args, transcriber):
         for alone in (True, False):
             data = mixtures(pieces, player, instances, 930 + 2 * k + alone, alone, sample_rate=44100, absent=0.2,
                             augmentation=(Gain((-5, 5)), Room(0.3), RecordingDirt(0.3)))
-            made, i = 0, -1
+            made, i, transcribes = 0, -1, hears(label, transcriber)
             while made < args.items:
                 i += 1
                 played, stems = data.item(i)
                 if not len(played.parts.get("piano", ())) or stems[data.stems.index("piano")].std() < 1e-4: continue
                 made += 1
-                yield as_item(transcriber, mono(stems.sum(0)), data.performance.spans, [PIANO] if alone else None,
+                yield as_item(transcribes, mono(stems.sum(0)), data.performance.spans, [PIANO] if alone else None,
                               set=f"{label}, {'alone' if alone else 'with others'}")
 
 

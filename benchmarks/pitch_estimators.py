@@ -24,7 +24,7 @@ from instsep.music.notes import Note
 from instsep.separator import Separator
 from instsep.sound.notebank import NoteBank, record_folder, render
 from instsep.tunings import follow_pitch, measure_cents
-from common import RESULTS, arguments, processor, shipped_weights_id, write_results
+from common import HELD_OUT_WEIGHTS, RESULTS, arguments, processor, shipped_weights_id, write_results
 from glides import FRAME, NEAR, PLAYERS, TRIO_PLAYERS, curve, estimators, glided, of_contours, of_track
 from tunings import NOTES, RATE, Cache, timed
 
@@ -147,7 +147,7 @@ def main():
     items = [phrase(bank, name, piano, random) for name in TRIO_PLAYERS for bank in [read(PLAYERS[name], name)]
              for _ in range(args.phrases)]
     seconds = sum(len(item["alone"]) for item in items) / RATE
-    separator, spent, gains = Separator.from_pretrained(), 0.0, []
+    separator, spent, gains = Separator.from_pretrained(HELD_OUT_WEIGHTS / "trio-informed"), 0.0, []
     for item in items:
         stems, cpu = timed(separator.separate, item["over a piano"][None], RATE)
         item["its stem"] = stems[item["player"]][0].numpy().astype(np.float32)

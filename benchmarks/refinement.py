@@ -33,7 +33,7 @@ from instsep.sound.notebank import NoteBank, _release_ramp, record_folder
 from instsep.sound.soundfont import default_soundfont, find_soundfonts
 from instsep.sound.spectral import istft, oracle
 from instsep.together import Refiner
-from common import RESULTS, write_json, write_text
+from common import HELD_OUT_WEIGHTS, RESULTS, write_json, write_text
 
 NAMES = ("clarinet", "guitar", "piano")
 RATE, SEEN, UNSEEN = 44100, "FluidR3_GM", "TimGM6mb"
@@ -241,7 +241,7 @@ def main():
     parser.add_argument("--recordings", default="../shared/reference/recordings")
     parser.add_argument("--count", type=int, default=16, help="items of each rendered set")
     parser.add_argument("--cache", default="data/refinement", help="folder of the separator's outputs")
-    parser.add_argument("--model", default="trio-informed", help="name or folder")
+    parser.add_argument("--model", default=HELD_OUT_WEIGHTS / "trio-informed", help="name or folder")
     parser.add_argument("--only", default=None, help="sets, separated by commas")
     parser.add_argument("--given", action="store_true", help="also with the true notes given")
     parser.add_argument("--taught", action="store_true", help="also with the templates of the true stems")

@@ -39,8 +39,8 @@ from instsep.sound.audio import save
 from instsep.sound.notebank import record_folder, render
 from instsep.sound.soundfont import default_soundfont, synthesize
 from instsep.tunings import SCALES, detuned, estimate_tuning, measure_cents, read_scl, tune, with_cents
-from common import (BASIC_PITCH, PIECES, RESULTS, arguments, processor, run_elsewhere, shipped_weights_id,
-                    write_results)
+from common import (BASIC_PITCH, HELD_OUT_WEIGHTS, PIECES, RESULTS, arguments, processor, run_elsewhere,
+                    shipped_weights_id, write_results)
 
 RATE = 22050
 NOTES = "../shared/reference/notes"
@@ -397,8 +397,11 @@ def fits(notes, scale: str, tonic: int, a4: float) -> bool:
 
 
 def load_models(separate: bool = True) -> dict:
-    found = dict(frames=load_transcriber(device="cpu"))
-    if separate: found |= dict(mt3=load_transcriber("trio-mt3", device="cpu"), separator=Separator.from_pretrained())
+    "Those that have not heard the notes that are played; what `trio-mt3` reads has."
+    found = dict(frames=load_transcriber(HELD_OUT_WEIGHTS / "trio-notes", device="cpu"))
+    if separate:
+        found |= dict(mt3=load_transcriber("trio-mt3", device="cpu"),
+                      separator=Separator.from_pretrained(HELD_OUT_WEIGHTS / "trio-informed"))
     return found
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,8 @@ from .sound.spectral import stft
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'REJECTION_MARGIN', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
            'note_targets', 'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions',
            'with_even_repetitions', 'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'frames_that_sound',
-           'merge_monophonic', 'least_log_odds', 'reject_monophonic', 'settle_monophonic', 'restrict_to_instruments',
-           'FrameTranscriber', 'is_frames']
+           'merge_monophonic', 'least_log_odds', 'reject_monophonic', 'evidence_of_melody', 'settle_monophonic',
+           'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
@@ -463,35 +464,53 @@ def reject_monophonic(
         logits[item, :2, instrument] = -16.0                                    # all of its frames together are no note
     return logits, rejected
 
-# %% ../nbs/08_frames.ipynb #5e1f8022
-def settle_monophonic(
+# %% ../nbs/08_frames.ipynb #5e1f8021
+def evidence_of_melody(
     network: HarmonicNotes,
     magnitude: torch.Tensor,       # (batch, bins, frames), as the network takes them
     long_magnitude: torch.Tensor,
+# logits (batch, heads, instruments and other, pitches, frames); for each item what the verifier has pooled, and sums
+# of onsets and frames and for each key how long it sounds, of the instrument and of out-of-set ones
+) -> tuple[torch.Tensor, list[tuple]]:
+    "The network's logits, and what they show its verifier; nothing, if it has none."
+    logits, read = network.logits_and_read(magnitude, long_magnitude)
+    if network.verifier is None or not network.monophonic: return logits, []
+    evidence = []
+    with torch.autocast(magnitude.device.type, enabled=False):
+        for one in zip(logits, read, long_magnitude):
+            _, places, weights, sums, held = network.shown_to_verifier(*one)
+            evidence.append((network.verifier.pool(places, weights), sums, held))
+    return logits, evidence
+
+
+# %% ../nbs/08_frames.ipynb #5e1f8022
+def settle_monophonic(
+    network: HarmonicNotes,
+    logits: torch.Tensor,          # (batch, heads, instruments and other, pitches, frames), as from evidence_of_melody
+    evidence: list[tuple],         # of each item
     *,
     max_note_ratio: float = 1.0,   # of merge_monophonic
     memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
+    following: list[tuple] = (),   # evidence of the window after it, if there is one
     margin: float = REJECTION_MARGIN,  # of least_log_odds
     move: bool = True,             # do rejected notes become out-of-set ones? else it is only told
 # logits; for each item, which instrument the out-of-set notes were merged into, and which was rejected
 ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:
-    "The network's logits, with a melody's notes in one part: its verifier is asked first, if it has one."
-    logits, read = network.logits_and_read(magnitude, long_magnitude)
+    "Logits with a melody's notes in one part: the network's verifier is asked first, if it has one."
     lost: list[int | None] = [None] * len(logits)
-    if network.verifier is not None and network.monophonic:
-        with torch.autocast(magnitude.device.type, enabled=False):
-            odds, keys = [], []
-            for one in zip(logits, read, long_magnitude):
-                _, places, weights, sums, held = network.shown_to_verifier(*one)
-                shown = network.verifier.pool(places, weights), sums, held
-                pooled, sums, held = memory.add(*shown) if memory else shown
-                keys.append(distinct_keys(held))
+    if evidence:
+        odds, keys = [], []
+        for shown in evidence:
+            pooled, sums, held = memory.add(*shown, following=following[0] if following else ()) if memory else shown
+            keys.append(distinct_keys(held))
+            with torch.autocast(logits.device.type, enabled=False):
                 odds.append(float(network.verifier.decide(pooled, log_ratios(sums)[None])) if pooled[0, 0] > 0 else 0.0)
         without, rejected = reject_monophonic(logits, network.monophonic[0], odds, keys, margin=margin)
         if move: logits = without
         lost = [network.monophonic[0] if yes else None for yes in rejected]
     merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
     return merged, merged_into, lost
+
 
 # %% ../nbs/08_frames.ipynb #8d58ed06
 def restrict_to_instruments(
@@ -546,28 +565,39 @@ class FrameTranscriber:
     # (heads, instruments, pitches, frames): the next frames, none left out, none twice
     ) -> Iterator[np.ndarray]:
         "Posteriors, window after window: each is used as far as the middle of what it shares with the next one."
+        heard = ((self._heard(samples, active), used) for samples, used in self._windows(blocks))
+        memory = MelodyMemory()
+        for (window, used), following in itertools.pairwise(itertools.chain(heard, [None])):
+            yield self._posteriors_of_window(*window, active, memory, following[0][1] if following else [])[..., used]
+
+    def _windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, slice]]:
+        "The samples of each window, and which of its frames are used."
         hop, rate = self.network.config.hop, self.network.frame_rate
         size, margin = round(self.window * rate), round(self.window * self.overlap / 2 * rate)  # frames
-        ready, first, memory = np.zeros(0, np.float32), True, MelodyMemory()
+        ready, first = np.zeros(0, np.float32), True
         for block in blocks:
             ready = np.concatenate([ready, block])
             while len(ready) > size * hop:
-                found = self._posteriors_of_window(ready[:size * hop], active, memory)
-                yield found[..., 0 if first else margin:size - margin]
+                yield ready[:size * hop], slice(0 if first else margin, size - margin)
                 ready, first = ready[(size - 2 * margin) * hop:], False
-        if len(ready): yield self._posteriors_of_window(ready, active, memory)[..., 0 if first else margin:]
+        if len(ready): yield ready, slice(0 if first else margin, None)
+
+    @torch.inference_mode()
+    def _heard(self, samples: np.ndarray, active: list[int] | None) -> tuple[torch.Tensor, list[tuple]]:
+        "Logits of a window (samples,), and where it is not known who plays what they show the verifier."
+        waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
+        with bf16_autocast(waveform.device):
+            if active is not None: return self.network(waveform[None]), []
+            return evidence_of_melody(self.network.network, *self.network.relative_magnitudes(waveform[None]))
 
     @torch.inference_mode()
     def _posteriors_of_window(
-        self, samples: np.ndarray, active: list[int] | None, memory: MelodyMemory,
-    ) -> np.ndarray:  # (samples,) -> (heads, instruments, pitches, frames)
-        waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        # (1, heads, instruments and other, pitches, frames)
-        with bf16_autocast(waveform.device):
-            if active is None:
-                logits, *_ = settle_monophonic(self.network.network, *self.network.relative_magnitudes(waveform[None]),
-                                               memory=memory)
-            else: logits = restrict_to_instruments(self.network(waveform[None]), active, out_of_set=False)
+        self, logits: torch.Tensor, evidence: list[tuple], active: list[int] | None, memory: MelodyMemory,
+        following: list[tuple],  # evidence of the next window
+    ) -> np.ndarray:  # logits (1, heads, instruments and other, pitches, frames) -> (heads, instruments, pitches, frames)
+        if active is not None: logits = restrict_to_instruments(logits, active, out_of_set=False)
+        else:
+            logits, *_ = settle_monophonic(self.network.network, logits, evidence, memory=memory, following=following)
         return logits[0, :, :-1].float().sigmoid().cpu().numpy()
 
     def __call__(

@@ -234,11 +234,12 @@ class Separator(nn.Module):
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
         refiner=None,        # from `refiner`, then batch is 1
         first: int = 0,      # index of the first frame in the recording, where the refiner has the notes
+        following: torch.Tensor | None = None,  # of a recording's next window, if there is a refiner and one to come
     ) -> torch.Tensor:       # (batch, stems, bins, frames)
         "Masks from the magnitudes, all channels together, normalised by their local RMS."
         magnitude = channel_rms(spec)                                          # (batch, bins, frames)
         relative = magnitude / local_rms(magnitude)
-        conditioning, merged_into, lost = self.conditioning(spec, refiner)
+        conditioning, merged_into, lost = self.conditioning(spec, refiner, following)
         if refiner is not None: conditioning = [refiner.conditioning(conditioning[0], first)]
         masks = self.network(relative, *conditioning)
         if self.active is not None:
@@ -253,15 +254,23 @@ class Separator(nn.Module):
         self,
         spec: torch.Tensor,  # complex (batch, channels, bins, frames)
         refiner=None,        # remembers what windows before this one have shown
+        following: torch.Tensor | None = None,  # the next window, as for `masks`
     ) -> tuple[list[torch.Tensor], list[int | None], list[int | None]]:
         "The conditioning on notes; of each item, which stem got the out-of-set notes, and which plays not at all."
         bins = getattr(self.network, "spectrum_bins", 0)
         nobody: list[int | None] = [None] * len(spec)
         if not bins: return [], nobody, nobody
-        mono = mono_spectrum(spec[:, :, :bins])                                # complex (batch, bins, frames)
-        if self.network.training: return [mono], nobody, nobody
-        logits, merged_into, lost = self.network.settled_note_logits(
-            mono, self.active, self.out_of_set, refiner and refiner.melody)
+        if self.network.training: return [mono_spectrum(spec[:, :, :bins])], nobody, nobody
+        hear = lambda window: self.network.heard_notes(mono_spectrum(window[:, :, :bins]))
+        memory, to_come = None, []
+        heard = refiner and refiner.notes_to_come or hear(spec)
+        if refiner is not None:
+            memory, refiner.notes_to_come = refiner.melody, None
+            if following is not None and self.active is None:
+                refiner.notes_to_come = hear(following)
+                to_come = refiner.notes_to_come[1]
+        logits, merged_into, lost = self.network.settled_note_logits(*heard, self.active, self.out_of_set, memory,
+                                                                     to_come)
         return [logits], merged_into, lost
 
     def log_attenuation(

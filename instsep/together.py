@@ -15,8 +15,8 @@ from torch import nn
 from .core import InstsepError
 from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel
 from .frames import (
-    FramesConfig, FrameTranscriber, HarmonicNotes, merge_monophonic, note_targets, restrict_to_instruments,
-    settle_monophonic)
+    FramesConfig, FrameTranscriber, HarmonicNotes, evidence_of_melody, merge_monophonic, note_targets,
+    restrict_to_instruments, settle_monophonic)
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
 from .inference.verifier import MelodyMemory
@@ -90,19 +90,26 @@ class NoteInformedRNN(HarmonicRNN):
         loudness = local_rms(short)
         return short / loudness, long_magnitude / loudness
 
+    def heard_notes(
+        self, spec: torch.Tensor,  # as for `note_logits`
+    ) -> tuple[torch.Tensor, list[tuple]]:
+        "The transcriber's logits, and what they show its verifier; see `frames.evidence_of_melody`."
+        return evidence_of_melody(self.notes, *self.note_magnitudes(spec))
+
     def settled_note_logits(
         self,
-        spec: torch.Tensor,                # as for `note_logits`
+        logits: torch.Tensor,              # (batch, heads, instruments and other, pitches, frames), from heard_notes
+        evidence: list[tuple],             # of each item
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
         memory: MelodyMemory | None = None,  # as of settle_monophonic
+        following: list[tuple] = (),       # as of settle_monophonic
     ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
         """The transcriber's logits with out-of-set notes merged into a monophonic part, which, and which instrument
         does not play after all; where the instruments are given, restricted to them."""
         if active is None:
-            return settle_monophonic(self.notes, *self.note_magnitudes(spec), max_note_ratio=self.max_note_ratio,
-                                     memory=memory, margin=self.rejection_margin, move=False)
-        logits = self.note_logits(spec)
+            return settle_monophonic(self.notes, logits, evidence, max_note_ratio=self.max_note_ratio, memory=memory,
+                                     following=following, margin=self.rejection_margin, move=False)
         merged_into = merge_monophonic(logits, self.notes.monophonic, max_note_ratio=self.max_note_ratio)[1]
         return restrict_to_instruments(logits, active, out_of_set), merged_into, [None] * len(logits)
 
@@ -305,6 +312,7 @@ class Refiner:
         self.monophonic = net.notes.monophonic
         self.decay = self._closing([*self.active, *range(self.known, self.known + self.extra)])
         self.melody = MelodyMemory()        # what its windows have shown of a melody
+        self.notes_to_come = None           # of the next window, from heard_notes
         self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
 
     def _closing(self, rows) -> torch.Tensor:  # (rows,)
@@ -490,9 +498,12 @@ def parts_of(
 class _Anyone(FrameTranscriber):
     "Posteriors of onset and frame for each pitch, whoever plays it."
     @torch.inference_mode()
-    def _posteriors_of_window(self, samples, active, memory):                   # (samples,) -> (2, pitches, frames)
+    def _heard(self, samples, active):
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
-        return self.network(waveform[None])[0, :2].float().sigmoid().amax(1)[..., :-1].cpu().numpy()
+        return self.network(waveform[None]), []
+
+    def _posteriors_of_window(self, logits, *ignored):                          # -> (2, pitches, frames)
+        return logits[0, :2].float().sigmoid().amax(1)[..., :-1].cpu().numpy()
 
 def note_evidence(
     separator,                      # with a NoteInformedRNN

@@ -5,6 +5,8 @@
 # %% ../../nbs/reference/inference/verifier.ipynb #5e1f002c
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -118,14 +120,15 @@ class InstrumentVerifier(nn.Module):
 
 # %% ../../nbs/reference/inference/verifier.ipynb #5e1f006e
 class MelodyMemory:
-    "What the windows of a recording have shown of a melody so far; half of it is forgotten with each."
+    "What the windows of a recording show of a melody: half of it is forgotten with each, and of the next half is known."
     def __init__(self): self.sums: list[torch.Tensor] = []
 
     def add(
         self,
         *sums: torch.Tensor,     # over a window: from InstrumentVerifier.pool, and others; always the same
-    ) -> list[torch.Tensor]:     # those of this window and those before it
+        following: Sequence[torch.Tensor] = (),  # over the window after it, if there is one
+    ) -> list[torch.Tensor]:     # those of this window, those before it, and half of the next
         "Take the next window."
         self.sums = [before / 2 + new for before, new in zip(self.sums, sums)] if self.sums else list(sums)
-        return self.sums
+        return [now + later / 2 for now, later in zip(self.sums, following)] if following else self.sums
 

@@ -60,22 +60,27 @@ def masks_in_windows(
     refiner = separator.refiner() if getattr(separator, "refine", False) else None
     parts, tail, first = [], None, 0
     while True:
-        part = spec[..., first:first + size]
-        masks = _crossfaded(tail, separator.masks(part) if refiner is None else separator.masks(part, refiner, first),
-                            ramp)
-        if first + size >= spec.shape[-1]: return torch.cat([*parts, masks], -1)
+        part, last = spec[..., first:first + size], first + size >= spec.shape[-1]
+        following = None if last else spec[..., first + step:first + step + size]
+        masks = separator.masks(part) if refiner is None else separator.masks(part, refiner, first, following)
+        masks = _crossfaded(tail, masks, ramp)
+        if last: return torch.cat([*parts, masks], -1)
         parts.append(masks[..., :step])
         tail, first = masks[..., step:], first + step
 
 # %% ../../nbs/reference/inference/windows.ipynb #9d2b8b1a
 @torch.inference_mode()
-def _masks_of(separator, mixture: np.ndarray, lead: int, size: int, refiner=None,
-              first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window, after `lead` frames."
+def _spectrogram_of(separator, mixture: np.ndarray, lead: int, size: int) -> torch.Tensor:
+    "Of a window, after `lead` frames, (1, channels, bins, frames)."
     waveform = torch.from_numpy(mixture).to(next(separator.parameters()).device)
-    spec = separator.spectrogram(waveform[None])[..., lead:lead + size]  # (1, channels, bins, frames)
-    with bf16_autocast(waveform.device, getattr(separator.network, "supports_bf16", False)):
-        masks = separator.masks(spec) if refiner is None else separator.masks(spec, refiner, first)
+    return separator.spectrogram(waveform[None])[..., lead:lead + size]
+
+@torch.inference_mode()
+def _masks_of(separator, spec: torch.Tensor, refiner=None, first: int = 0,
+              following: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    "Masks (instruments, bins, frames) and spectrogram (channels, bins, frames) of a window; `following`: the next one."
+    with bf16_autocast(spec.device, getattr(separator.network, "supports_bf16", False)):
+        masks = separator.masks(spec) if refiner is None else separator.masks(spec, refiner, first, following)
     return masks[0, :-1].to(torch.complex64 if masks.is_complex() else torch.float32), spec[0]
 
 @torch.inference_mode()
@@ -115,17 +120,24 @@ def separate_blocks(
     while True:
         lead = min(first, reach + 1)
         wanted = (lead + size - 1 + reach) * config.hop
-        mixture = _mixture_up_to(mixture, blocks, wanted)
+        later = (lead + step - reach - 1) * config.hop  # where the samples of the next window begin
+        ahead = later + (size + 2 * reach) * config.hop  # and end
+        mixture = _mixture_up_to(mixture, blocks, wanted if refiner is None else ahead)
         if mixture is None: return
-        with _inference_mode(separator):
-            masks, spec = _masks_of(separator, mixture[:, :wanted], lead, size, refiner, first)
-        masks = _crossfaded(tail, masks, ramp)
         ended = mixture.shape[1] < wanted and 1 + math.ceil(mixture.shape[1] / config.hop) - lead <= size
+        with _inference_mode(separator):
+            following = None
+            if refiner is not None and not ended:
+                following = _spectrogram_of(separator, mixture[:, later:ahead], reach + 1, size)
+            spec = _spectrogram_of(separator, mixture[:, :wanted], lead, size)
+            masks, spec = _masks_of(separator, spec, refiner, first, following)
+        del following
+        masks = _crossfaded(tail, masks, ramp)
         done = masks.shape[-1] if ended else step
         tail, masks, spec = masks[..., done:].clone(), masks[..., :done], spec[..., :done]
         if old is not None: masks, spec = torch.cat([old[0], masks], -1), torch.cat([old[1], spec], -1)
         before = masks.shape[-1] - done  # frames of the window before: 0 or 2 * reach + 1
-        count = mixture.shape[1] if ended else (lead + step - reach - 1) * config.hop  # samples that are finished now
+        count = mixture.shape[1] if ended else later  # samples that are finished now
         skip = reach * config.hop if before else 0
         length = skip + count if ended else (before + step - 1) * config.hop
         stems = _waveform_of(masks, spec, config, length)[..., skip:skip + count]
