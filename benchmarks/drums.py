@@ -10,11 +10,11 @@ and a rule that does not attenuate the residual where it is percussive.
 `loops` plays made-up rhythms on the drum kits of the soundfonts that training uses, and of one that it does not.
 `train` goes on from a separator, its own teacher: beside drums the student is to give what the teacher gives without
 them, and without drums what the teacher gives, too; `--truth` says how much of the targets are the stems themselves. It
-goes on where it was stopped; `--share` of the way from the old weights to the new ones is kept. `score` separates and transcribes validation pieces, played exactly on a soundfont
-that no training used, without drums and with its kits at several levels, by both separators (`--before`, `--after`:
-`trio-informed` unless a folder is named), with the rule and without; and, without drums, validation pieces on recorded
-notes that are held out (`--notes`), half of them beside an out-of-set instrument, and `--recordings`. Results go to
-benchmarks/results/drums.json and .md.
+goes on where it was stopped; `--share` of the way from the old weights to the new ones is kept. `score` separates and
+transcribes validation pieces, played exactly on a soundfont that no training used, without drums and with its kits at
+several levels, by both separators (`--before`, `--after`: `trio-informed` unless a folder is named), with the rule and
+without; and, without drums, validation pieces on recorded notes that are held out (`--notes`), half of them beside an
+out-of-set instrument, and `--recordings`. Results go to benchmarks/results/drums.json and .md.
 """
 from contextlib import nullcontext
 from pathlib import Path

@@ -594,7 +594,7 @@ class FrameTranscriber:
     def _posteriors_of_window(
         self, logits: torch.Tensor, evidence: list[tuple], active: list[int] | None, memory: MelodyMemory,
         following: list[tuple],  # evidence of the next window
-    ) -> np.ndarray:  # logits (1, heads, instruments and other, pitches, frames) -> (heads, instruments, pitches, frames)
+    ) -> np.ndarray:  # (1, heads, instruments and other, pitches, frames) -> (heads, instruments, pitches, frames)
         if active is not None: logits = restrict_to_instruments(logits, active, out_of_set=False)
         else:
             logits, *_ = settle_monophonic(self.network.network, logits, evidence, memory=memory, following=following)

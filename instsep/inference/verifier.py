@@ -120,7 +120,7 @@ class InstrumentVerifier(nn.Module):
 
 # %% ../../nbs/reference/inference/verifier.ipynb #5e1f006e
 class MelodyMemory:
-    "What the windows of a recording show of a melody: half of it is forgotten with each, and of the next half is known."
+    "What a recording's windows show of a melody: half of it is forgotten with each, and of the next one half is known."
     def __init__(self): self.sums: list[torch.Tensor] = []
 
     def add(
