@@ -262,7 +262,7 @@ def main():
     sets, families = counted(rows, {
         "not merged": (0.0, None), "ratio 2": (2.0, None), "ratio 1": (1.0, None),
         "separator": (separator.max_note_ratio, separator.rejection_margin), "transcriber": (1.0, REJECTION_MARGIN),
-        "margin 6": (1.0, 6.0)})
+        "margin 4": (1.0, 4.0)})
     recordings = [dict(recording=row["groups"][0].split("_")[0], melody=row["kind"], notes=round(row["notes"]),
                        **{"clarinet's share": row["share"], "log odds": row["log_odds"]})
                   for row in map(joined, rows) if row["set"] == SETS["recordings"]]

@@ -25,6 +25,7 @@ import torch
 
 from instsep import together
 from instsep.inference.windows import _crossfaded, _windows
+from instsep.inference.verifier import MelodyMemory
 from instsep.metrics import format_table
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, soundfont_player
 from instsep.separator import Separator
@@ -173,7 +174,8 @@ def sets(args):
 
 class Recorder:
     "In a refiner's place: keeps what it would begin with, and changes nothing."
-    def __init__(self, refiner=None): self.refiner, self.kept = refiner, []
+    def __init__(self, refiner=None):
+        self.refiner, self.kept, self.melody, self.notes_to_come = refiner, [], MelodyMemory(), None
     @property
     def lacking(self): return getattr(self.refiner, "lacking", False)
     def conditioning(self, logits, first): return self.refiner.conditioning(logits, first) if self.refiner else logits
@@ -187,8 +189,10 @@ def windows(separator, spec, refiner=None):
     "What a refiner begins with, in each window: number of its first frame, masks, logits of the notes."
     size, step, _ = _windows(separator.config, 20.0, 0.2)
     recorder = Recorder(refiner)
-    for first in range(0, max(1, spec.shape[-1] - size + step), step):
-        separator.masks(spec[..., first:first + size], recorder, first)
+    places = range(0, max(1, spec.shape[-1] - size + step), step)
+    for first in places:
+        following = spec[..., first + step:first + step + size] if first + step in places else None
+        separator.masks(spec[..., first:first + size], recorder, first, following)
     return recorder.kept
 
 

@@ -43,7 +43,7 @@ __all__ = ['LOWEST_PITCH', 'PITCHES', 'REJECTION_MARGIN', 'OUTPUT_HEADS', 'Frame
 
 # %% ../nbs/08_frames.ipynb #725e1d90
 LOWEST_PITCH, PITCHES = 21, 88  # MIDI numbers of a piano's keys, A0 to C8
-REJECTION_MARGIN = 7.0  # of the log odds that an instrument plays; see `least_log_odds`
+REJECTION_MARGIN = 5.5  # of the log odds that an instrument plays; see `least_log_odds`
 OUTPUT_HEADS = ("onset", "frame", "velocity")  # what is estimated for every pitch at every frame
 
 

@@ -51,9 +51,9 @@ class NoteInformedRNN(HarmonicRNN):
     estimates them."""
     # of out-of-set instruments, in inference; see `separator.residual_log_attenuation`
     residual_attenuation = 4.0
-    # with a ratio of 1 the clarinets of two recordings lose 4 and 6 dB (chapter 8); who is rejected by mistake is only
+    # with a ratio of 1 the clarinets of two recordings lose 5 dB (chapter 8); who is rejected by mistake is only
     # 40 dB softer, so that less is needed for it
-    max_note_ratio, rejection_margin = 2.0, 6.0
+    max_note_ratio, rejection_margin = 2.0, 4.0
 
     def __init__(self, stems: int, notes: dict | None = None, sample_rate: int = 22050, n_fft: int = 2048,
                  long_n_fft: int = 8192,
