@@ -11,6 +11,8 @@ gets a drum kit beside in some of the mixtures (`drums.py loops`). It goes on wh
 way from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the
 pedal is the teacher's.
 
+`mean` gives the mean of two runs' weights: what ships is that of one without the held-out banks and one with all.
+
 `score` compares weights, each a name and a folder, all with the corrections that ship. Validation pieces: played
 exactly on a soundfont that no training used, and as people play on recorded notes that are held out, without and with
 out-of-set instruments; recordings; and others that become a clarinet, and clarinets that stay one, of mixtures as in
@@ -91,6 +93,11 @@ def train(args) -> None:
         accelerator="cpu", callbacks=[Interrupt()])
     interpolate_weights(teacher, module.ema, args.share).save_pretrained(
         args.output, card=dict(steps=module.global_step))
+
+
+def mean(args) -> None:
+    first, second = map(FrameModel.from_pretrained, args.weights)
+    interpolate_weights(first, second, 0.5).save_pretrained(args.output)
 
 
 # ---- scores
@@ -183,8 +190,8 @@ Melody instruments of mixtures of 8 s, after merging with a ratio of 1:
 
 def main():
     parser = training_arguments(__doc__, minutes=45.0, output="runs/notes")
-    parser.add_argument("what", choices=["train", "score"])
-    parser.add_argument("weights", nargs="*", help="of `score`: a name and a folder of each")
+    parser.add_argument("what", choices=["train", "mean", "score"])
+    parser.add_argument("weights", nargs="*", help="of `score`: a name and a folder of each; of `mean`: two folders")
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
@@ -194,7 +201,7 @@ def main():
     parser.add_argument("--count", type=int, default=24, help="mixtures of each set to score")
     parser.add_argument("--melodies", type=int, default=110, help="mixtures of each set to count clarinets in")
     args = parser.parse_args()
-    (train if args.what == "train" else score)(args)
+    dict(train=train, mean=mean, score=score)[args.what](args)
 
 
 if __name__ == "__main__": main()

@@ -256,6 +256,8 @@ def main():
                     "trio-notes outputs for the clarinet and for out-of-set instruments, and the log odds of its "
                     "verifier. training: a bank seen in training, by both; the others are held out.")
     rows = [row for row in log["evidence"] if row["set"] not in {row["set"] for row in new}] + new
+    sets = list(SETS.values())
+    rows.sort(key=lambda row: (", " in row["set"], sets.index(row["set"].split(", ")[0])))
     common.write_json(LOG, log | dict(evidence=rows), indent=None)
     if args.recordings: log["ways"] = ways(args.recordings)
     separator = NoteInformedRNN
