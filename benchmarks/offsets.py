@@ -213,10 +213,10 @@ def by_bank(instances, ways):
             yield line
 
 
-def table(args, shipped):
+def table(args, default):
     rows, banks, cost, heard = [], [], 0.0, 0.0
     for label, data in held_out_sets(args):
-        ways, instances, transcriber = {name: [] for name in WAYS}, [], hears(label, shipped)
+        ways, instances, transcriber = {name: [] for name in WAYS}, [], hears(label, default)
         for sound, parts, played_on in data:
             instances.append(played_on)
             seconds = len(sound) / 44100

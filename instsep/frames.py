@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -482,16 +482,15 @@ def evidence_of_melody(
             evidence.append((network.verifier.pool(places, weights), sums, held))
     return logits, evidence
 
-
 # %% ../nbs/08_frames.ipynb #5e1f8022
 def settle_monophonic(
     network: HarmonicNotes,
     logits: torch.Tensor,          # (batch, heads, instruments and other, pitches, frames), as from evidence_of_melody
-    evidence: list[tuple],         # of each item
+    evidence: Sequence[tuple],     # of each item
     *,
     max_note_ratio: float = 1.0,   # of merge_monophonic
     memory: MelodyMemory | None = None,  # of the recording whose next window this is; then batch is 1
-    following: list[tuple] = (),   # evidence of the window after it, if there is one
+    following: Sequence[tuple] = (),  # evidence of the window after it, if there is one
     margin: float = REJECTION_MARGIN,  # of least_log_odds
     move: bool = True,             # do rejected notes become out-of-set ones? else it is only told
 # logits; for each item, which instrument the out-of-set notes were merged into, and which was rejected
@@ -510,7 +509,6 @@ def settle_monophonic(
         lost = [network.monophonic[0] if yes else None for yes in rejected]
     merged, merged_into = merge_monophonic(logits, network.monophonic, max_note_ratio=max_note_ratio)
     return merged, merged_into, lost
-
 
 # %% ../nbs/08_frames.ipynb #8d58ed06
 def restrict_to_instruments(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +100,11 @@ class NoteInformedRNN(HarmonicRNN):
     def settled_note_logits(
         self,
         logits: torch.Tensor,              # (batch, heads, instruments and other, pitches, frames), from heard_notes
-        evidence: list[tuple],             # of each item
+        evidence: Sequence[tuple],         # of each item
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
         memory: MelodyMemory | None = None,  # as of settle_monophonic
-        following: list[tuple] = (),       # as of settle_monophonic
+        following: Sequence[tuple] = (),   # as of settle_monophonic
     ) -> tuple[torch.Tensor, list[int | None], list[int | None]]:  # as from settle_monophonic
         """The transcriber's logits with out-of-set notes merged into a monophonic part, which, and which instrument
         does not play after all; where the instruments are given, restricted to them."""

@@ -131,4 +131,3 @@ class MelodyMemory:
         "Take the next window."
         self.sums = [before / 2 + new for before, new in zip(self.sums, sums)] if self.sums else list(sums)
         return [now + later / 2 for now, later in zip(self.sums, following)] if following else self.sums
-
