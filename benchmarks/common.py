@@ -20,7 +20,7 @@ LOGS = Path(__file__).parents[1] / "nbs/results"     # what chapters read
 SEEN_SOUNDFONT, ALSO_SEEN_SOUNDFONT, HELD_OUT_SOUNDFONT = "FluidR3_GM", "MuseScore_General", "TimGM6mb"
 TRIOS = ("R01", "R02", "R03", "R04")                 # recordings of clarinet, guitar and piano
 PIECES, RECORDINGS = "data/pieces.npz", "../shared/reference/recordings"
-# `trio-notes` and `trio-informed` before their last training, the first to hear the held-out banks of recorded notes:
+# `trio-notes` and `trio-informed` before their last training, the first with the held-out banks of recorded notes:
 # what is measured on those banks is measured with these
 HELD_OUT_WEIGHTS = Path(__file__).parent / "weights"
 
@@ -104,7 +104,7 @@ def recorded_bank(folder, places: dict, **options):  # places: instrument -> fol
 
 
 def hears(label: str, transcriber):  # label: a set's
-    "What transcribes a set: this transcriber, or the one that has not heard the held-out banks."
+    "What transcribes a set: this transcriber, or the one that was trained without the held-out banks."
     from instsep.frames import FrameTranscriber
     if not label.startswith(("held-out banks", "held-out pianos")): return transcriber
     return FrameTranscriber.from_pretrained(HELD_OUT_WEIGHTS / "trio-notes")

@@ -8,7 +8,7 @@ The transcriber stays as it is. Mixtures of training pieces as they are played a
 matched with the true ones: what a note's window shows (`NoteViews`) is given to the network, the true offset is its
 target. With --train the weights are written beside the transcriber's, and the log to nbs/results/offsets_run.json;
 windows are kept in --cache. Without, offsets of held-out pieces are scored: on a held-out soundfont, and, with the
-weights that have not heard these, on recorded notes of held-out banks, as they are played; recordings are looked at
+weights trained without these, on recorded notes of held-out banks, as they are played; recordings are looked at
 last. Results go to benchmarks/results/offsets.json and .md.
 """
 

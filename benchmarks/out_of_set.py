@@ -5,7 +5,7 @@ asking whether a clarinet plays at all takes away again.
 
 makes the tables from the evidence in nbs/results/out_of_set_players.json. Options make evidence anew, each of its own
 sets: --bank of mixtures on a note bank seen in training, --notes on recorded notes that are held out (by weights that
-have not heard them, which have a verifier of their own), --soundfont on a soundfont that is held out, --recordings of
+were trained without them, with a verifier of their own), --soundfont on a soundfont that is held out, --recordings of
 the recordings (and what merging and the question do to their stems and notes).
 
 Mixtures of 8 s, or as --seconds says: a clarinet, or another melody instrument, or both, or neither, beside guitar and

@@ -397,7 +397,7 @@ def fits(notes, scale: str, tonic: int, a4: float) -> bool:
 
 
 def load_models(separate: bool = True) -> dict:
-    "Those that have not heard the notes that are played; what `trio-mt3` reads has."
+    "Those that were trained without the notes that are played; what `trio-mt3` reads was not."
     found = dict(frames=load_transcriber(HELD_OUT_WEIGHTS / "trio-notes", device="cpu"))
     if separate:
         found |= dict(mt3=load_transcriber("trio-mt3", device="cpu"),
