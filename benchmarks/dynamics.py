@@ -5,10 +5,10 @@
 
 Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each
 instrument alone; on recorded notes of held-out banks, as they are and levelled (a bank's ranks from soft to loud are no
-velocities, and its strings still less), transcribed with weights from before these were trained with; one key eight
-times a second; recordings, which were looked at last. Pieces are played with dynamics: a level for each part, phrases
-that swell, accents, a chord's highest note in front. A set whose files are not there is left out with a line.
-Posteriors are computed once and kept in --cache. Results go to benchmarks/results/dynamics.json and .md.
+velocities, and its strings still less), transcribed with weights trained without these; one key eight times a second;
+recordings, which were looked at last. Pieces are played with dynamics: a level for each part, phrases that swell,
+accents, a chord's highest note in front. A set whose files are not there is left out with a line. Posteriors are
+computed once and kept in --cache. Results go to benchmarks/results/dynamics.json and .md.
 """
 
 import argparse
