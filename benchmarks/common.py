@@ -103,7 +103,7 @@ def recorded_bank(folder, places: dict, **options):  # places: instrument -> fol
     return sum(made[1:], made[0])
 
 
-def hears(label: str, transcriber):  # label: a set's
+def transcriber_for(label: str, transcriber):  # label: a set's
     "What transcribes a set: this transcriber, or the one that was trained without the held-out banks."
     from instsep.frames import FrameTranscriber
     if not label.startswith(("held-out banks", "held-out pianos")): return transcriber

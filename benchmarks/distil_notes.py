@@ -12,6 +12,9 @@ way from the old weights to the new ones is kept. Only the network learns: what 
 pedal is the teacher's.
 
 `mean` gives the mean of two runs' weights: what ships is that of one without the held-out banks and one with all.
+`clarinets` compares weights, each a name and a folder, on pieces through the held-out soundfont only: all notes, and
+how many of a clarinet's are found as its own, all asked first by the verifier that ships. Its table goes into
+nbs/results/distil_notes_run.json.
 
 `score` compares weights, each a name and a folder, all with the corrections that ship. Validation pieces: played
 exactly on a soundfont that no training used, and as people play on recorded notes that are held out, without and with
@@ -24,21 +27,23 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+import dynamics
 import out_of_set
 from instsep.frames import FrameModel, FrameTranscriber, restrict_to_instruments
-from instsep.metrics import format_table, note_scores
+from instsep.metrics import format_table, match_notes, note_scores
 from instsep.mixtures import INSTRUMENTS, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.sound.notebank import NoteBank
 from instsep.training.frames import FramesModule, NoteMixtures, interpolate_weights, notes_loss
 from instsep.training.performance import expressive_player
 from instsep.training.separator import Interrupt, TrainConfig, fit
-from common import (HELD_OUT_SOUNDFONT, RESULTS, processor, recorded_bank, register_others, soundfonts,
-                    training_arguments, write_results)
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, processor, read_json, recorded_bank, register_others,
+                    soundfonts, training_arguments, write_json, write_results)
 from drums import as_played, held_out, with_drums
 from transcription import recorded_items, reference, soundfont_items
 
 DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
+CLARINET = 71                                       # General MIDI
 AROUND = 3                                          # frames before and after a note in which it may still be heard
 
 
@@ -103,6 +108,48 @@ def mean(args) -> None:
 # ---- scores
 
 MEASURES = "onset_f1", "multi_instrument_onset_f1", "onset_offset_f1"
+
+
+def clarinet_sets(args, pieces):  # set, written notes, mixture (channels, samples) at 44.1 kHz
+    for part in ("valid", "test"):
+        for item in soundfont_items("", soundfonts()[HELD_OUT_SOUNDFONT], pieces[part], 40):
+            yield f"40 mixtures of {part} pieces", item.notes, item.mixture
+    sets = {"held-out soundfont, mixtures": "24 mixtures with dynamics",
+            "held-out soundfont, clarinet alone": "6 clarinets alone, with dynamics"}
+    for label, makers in dynamics.all_sets(args):
+        for _, make in makers if label in sets else ():
+            sound, parts = make()
+            yield sets[label], dynamics.to_notes(parts, len(sound) / 44100), np.asarray(sound).reshape(1, -1)
+
+
+def clarinets(args) -> None:
+    torch.set_num_threads(1)
+    transcribers = {}
+    for name, folder in zip(args.weights[::2], args.weights[1::2]):
+        transcribers[name] = FrameTranscriber.from_pretrained(dynamics=None)
+        verifier = transcribers[name].network.network.verifier
+        transcribers[name].network = FrameModel.from_pretrained(folder).eval()
+        transcribers[name].network.network.verifier = verifier
+    counts, own = {}, lambda notes, program: [note for note in notes if note.program == program]
+    for label, true, mixture in clarinet_sets(args, PieceBank.load(args.pieces).split()):
+        for name, transcriber in transcribers.items():
+            found = transcriber(torch.from_numpy(mixture.astype(np.float32)), 44100, progress=False)
+            by = {program: len(match_notes(own(true, program), own(found, program), offset_ratio=None))
+                  for program in {note.program for note in true}}
+            counts.setdefault((label, name), np.zeros(5))[:] += (
+                len(match_notes(true, found, offset_ratio=None)), sum(by.values()), (len(true) + len(found)) / 2,
+                by.get(CLARINET, 0), len(own(true, CLARINET)))
+    def scores(hits, right, notes, clarinets, all_clarinets):
+        return dict(onset_f1=hits / notes, by_instrument=right / notes, clarinets_found=clarinets / all_clarinets)
+    rows = [{"set": label} | {name: scores(*counts[label, name].tolist()) for name in transcribers}
+            for label in dict.fromkeys(label for label, _ in counts)]
+    for row in rows: print(row)
+    command = "python benchmarks/distil_notes.py clarinets " + " ".join(f'"{name}" FOLDER' for name in transcribers)
+    log = read_json(LOGS / "distil_notes_run.json", {})
+    write_json(LOGS / "distil_notes_run.json", log | dict(mean=dict(
+        what="pieces through the held-out soundfont (TimGM6mb), the verifier that ships asked first: onset F1 and by "
+             "instrument, all notes of a set together; which of a clarinet's notes are found as its own",
+        command=command, rows=rows)))
 
 
 def note_sets(args, pieces, bank):  # set, written notes, mixture (1, samples), sample rate
@@ -190,8 +237,9 @@ Melody instruments of mixtures of 8 s, after merging with a ratio of 1:
 
 def main():
     parser = training_arguments(__doc__, minutes=45.0, output="runs/notes")
-    parser.add_argument("what", choices=["train", "mean", "score"])
-    parser.add_argument("weights", nargs="*", help="of `score`: a name and a folder of each; of `mean`: two folders")
+    parser.add_argument("what", choices=["train", "mean", "clarinets", "score"])
+    parser.add_argument("weights", nargs="*",
+                        help="of `score` and `clarinets`: a name and a folder of each; of `mean`: two folders")
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
@@ -201,7 +249,7 @@ def main():
     parser.add_argument("--count", type=int, default=24, help="mixtures of each set to score")
     parser.add_argument("--melodies", type=int, default=110, help="mixtures of each set to count clarinets in")
     args = parser.parse_args()
-    dict(train=train, mean=mean, score=score)[args.what](args)
+    dict(train=train, mean=mean, clarinets=clarinets, score=score)[args.what](args)
 
 
 if __name__ == "__main__": main()

@@ -32,7 +32,7 @@ from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.sound.audio import load, mono_blocks
 from instsep.sound.soundfont import default_soundfont, synthesize
-from common import hears, recorded_bank, shipped_weights_id
+from common import recorded_bank, shipped_weights_id, transcriber_for
 
 TRIO, RATE = ("clarinet", "guitar", "piano"), 44100
 PROGRAM = {name: INSTRUMENTS[name].programs[0] for name in TRIO}
@@ -347,7 +347,7 @@ def main():
     cache = Path(args.cache) / shipped_weights_id()
     cache.mkdir(parents=True, exist_ok=True)
     for label, makers in all_sets(args):
-        transcriber = hears(label, shipped)
+        transcriber = transcriber_for(label, shipped)
         items = list(made(label, makers, transcriber, cache))
         for name, dynamics, adjust, repetitions in ROWS:
             ships = name == SHIPS

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, exact_mixtures, hears, recorded_bank, soundfonts, train_averaged,
-                    train_or_score, training_arguments, write_json, write_results)
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, exact_mixtures, recorded_bank, soundfonts, train_averaged,
+                    train_or_score, training_arguments, transcriber_for, write_json, write_results)
 from dynamics import BANKS, PROGRAM, TRIO, recorded
 from instsep.frames import NotePicker
 from instsep.inference.dynamics import PartialMeter
@@ -216,7 +216,7 @@ def by_bank(instances, ways):
 def table(args, default):
     rows, banks, cost, heard = [], [], 0.0, 0.0
     for label, data in held_out_sets(args):
-        ways, instances, transcriber = {name: [] for name in WAYS}, [], hears(label, default)
+        ways, instances, transcriber = {name: [] for name in WAYS}, [], transcriber_for(label, default)
         for sound, parts, played_on in data:
             instances.append(played_on)
             seconds = len(sound) / 44100

@@ -254,7 +254,8 @@ def main():
     log, new = common.read_json(LOG, dict(evidence=[])), new_rows(args)
     log["about"] = ("What benchmarks/out_of_set.py makes its tables from: mixtures of 8 s, what the transcriber "
                     "trio-notes outputs for the clarinet and for out-of-set instruments, and the log odds of its "
-                    "verifier. training: a bank seen in training, by both; the others are held out.")
+                    "verifier. training: a bank seen in training, by both; the others are held out: recorded notes by "
+                    "weights from before they were trained with.")
     rows = [row for row in log["evidence"] if row["set"] not in {row["set"] for row in new}] + new
     sets = list(SETS.values())
     rows.sort(key=lambda row: (", " in row["set"], sets.index(row["set"].split(", ")[0])))
@@ -264,7 +265,7 @@ def main():
     sets, families = counted(rows, {
         "not merged": (0.0, None), "ratio 2": (2.0, None), "ratio 1": (1.0, None),
         "separator": (separator.max_note_ratio, separator.rejection_margin), "transcriber": (1.0, REJECTION_MARGIN),
-        "margin 4": (1.0, 4.0)})
+        f"margin {separator.rejection_margin:g}": (1.0, separator.rejection_margin)})
     recordings = [dict(recording=row["groups"][0].split("_")[0], melody=row["kind"], notes=round(row["notes"]),
                        **{"clarinet's share": row["share"], "log odds": row["log_odds"]})
                   for row in map(joined, rows) if row["set"] == SETS["recordings"]]

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, hears, recorded_bank, soundfonts, train_averaged, train_or_score,
-                    training_arguments, write_json, write_results)
+from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, recorded_bank, soundfonts, train_averaged, train_or_score,
+                    training_arguments, transcriber_for, write_json, write_results)
 from dynamics import BANKS, TRIO
 from offsets import RATE, mono, transcribed
 from pedal import EXCERPTS, STEP, overlap, pedal_of
@@ -240,7 +240,7 @@ def held_out_items(args, transcriber):
         for alone in (True, False):
             data = mixtures(pieces, player, instances, 930 + 2 * k + alone, alone, sample_rate=44100, absent=0.2,
                             augmentation=(Gain((-5, 5)), Room(0.3), RecordingDirt(0.3)))
-            made, i, transcribes = 0, -1, hears(label, transcriber)
+            made, i, transcribes = 0, -1, transcriber_for(label, transcriber)
             while made < args.items:
                 i += 1
                 played, stems = data.item(i)

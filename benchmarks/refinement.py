@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from instsep import together
-from instsep.inference.windows import _crossfaded, _windows
 from instsep.inference.verifier import MelodyMemory
+from instsep.inference.windows import _crossfaded, _windows
 from instsep.metrics import format_table
 from instsep.mixtures import INSTRUMENTS, Gain, Mixtures, Room, soundfont_player
 from instsep.separator import Separator
@@ -175,7 +175,7 @@ def sets(args):
 class Recorder:
     "In a refiner's place: keeps what it would begin with, and changes nothing."
     def __init__(self, refiner=None):
-        self.refiner, self.kept, self.melody, self.notes_to_come = refiner, [], MelodyMemory(), None
+        self.refiner, self.kept, self.melody, self.following_notes = refiner, [], MelodyMemory(), None
     @property
     def lacking(self): return getattr(self.refiner, "lacking", False)
     def conditioning(self, logits, first): return self.refiner.conditioning(logits, first) if self.refiner else logits

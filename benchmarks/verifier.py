@@ -7,12 +7,14 @@ guitar and piano. `trio-notes` and the transcriber inside `trio-informed` are fr
 mixture is kept in --cache, where what is missing is made, of the first --own mixtures by the former only. The network
 is trained on all of it and added to both models, which are written to --output. To know what its log odds are worth on
 held-out instruments, it is trained again without each group of the bank (a soundfont, or the folders of a source),
-three seeds each, and asked about that group's mixtures. The margins of `least_log_odds` were chosen by these tables,
+three seeds each, and asked about that group's mixtures; to know what more mixtures are worth, with some of them, and
+asked about mixtures through a held-out soundfont. The margins of `least_log_odds` were chosen by these tables,
 so that fewer than one clarinet in two hundred is lost, in the separator, which takes no note away, one in a hundred;
 and with a look at test pieces on a held-out soundfont, where a margin of 5 lost a clarinet. Log and tables:
 nbs/results/verifier_run.json. --models was the run of `distil_notes.py` that heard all banks, before the mean of both.
 """
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,13 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import out_of_set
-from common import LOGS, read_json, register_others, train_averaged, training_arguments, write_json
+from common import (HELD_OUT_SOUNDFONT, LOGS, read_json, register_others, soundfonts, train_averaged,
+                    training_arguments, write_json)
 from instsep.core import atomic_path
 from instsep.frames import PITCHES, FrameModel, least_log_odds
 from instsep.inference.registry import WEIGHTS
 from instsep.inference.verifier import InstrumentVerifier, distinct_keys, log_ratios
+from instsep.mixtures import INSTRUMENTS, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.sound.notebank import NoteBank
@@ -52,33 +56,50 @@ def shown(model: FrameModel, sound: np.ndarray) -> dict:  # (samples,), at the m
                 share=float(sums[0, 0] / sums[0].sum().clamp_min(1e-9)))
 
 
+def kept(place: Path, make) -> dict:
+    "What a transcriber shows of a mixture; where it is not kept, `make` gives the mixture and the transcriber."
+    if not place.is_file():
+        (kind, family, used, sound), model = make()
+        groups = [instance.split("/")[0] for name, instance in used.items() if name not in ("guitar", "piano")]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(place) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, kind=kind, family=family, group=(groups or [""])[0], **shown(model, sound))
+    with np.load(place) as held:
+        return dict({key: str(held[key]) for key in ("kind", "family", "group")},
+                    places=torch.from_numpy(held["places"].astype(np.float32)),
+                    weights=torch.from_numpy(held["weights"].astype(np.float32)),
+                    odds=torch.from_numpy(held["odds"]).float(), share=float(held["share"]))
+
+
 def items(args) -> list[dict]:
     "What both transcribers show of all mixtures, made where it is not there."
     made, found = [], []
+    def make(index, which):
+        if not made:
+            bank = NoteBank.load(args.bank)
+            made.extend([PieceBank.load(args.pieces).split()["train"], expressive_player(bank),
+                         {name: bank.of(name) for name in bank.instruments},
+                         [FrameModel.from_pretrained(args.models / "trio-notes"),
+                          transcriber_of(Separator.from_pretrained(args.models / "trio-informed").at(22050))]])
+        pieces, play, instances, models = made
+        return out_of_set.mixture(pieces, play, instances, args.seed, index, PERFORMED_AUGMENTATION,
+                                  KINDS), models[which]
     for index in range(args.items):
         for which in range(1 if index < args.own else 2):
-            place = Path(args.cache) / f"{index:05d}_{which}.npz"
-            if not place.is_file():
-                if not made:
-                    bank = NoteBank.load(args.bank)
-                    made = [PieceBank.load(args.pieces).split()["train"], expressive_player(bank),
-                            {name: bank.of(name) for name in bank.instruments},
-                            [FrameModel.from_pretrained(args.models / "trio-notes"),
-                             transcriber_of(Separator.from_pretrained(args.models / "trio-informed").at(22050))]]
-                pieces, play, instances, models = made
-                kind, family, used, sound = out_of_set.mixture(pieces, play, instances, args.seed, index,
-                                                               PERFORMED_AUGMENTATION, KINDS)
-                groups = [instance.split("/")[0] for name, instance in used.items() if name not in ("guitar", "piano")]
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_path(place) as temporary, open(temporary, "wb") as file:
-                    np.savez_compressed(file, kind=kind, family=family, group=(groups or [""])[0],
-                                        **shown(models[which], sound))
-            with np.load(place) as held:
-                found.append(dict({key: str(held[key]) for key in ("kind", "family", "group")}, which=which,
-                                  places=torch.from_numpy(held["places"].astype(np.float32)),
-                                  weights=torch.from_numpy(held["weights"].astype(np.float32)),
-                                  odds=torch.from_numpy(held["odds"]).float(), share=float(held["share"])))
+            found.append(kept(Path(args.cache) / f"{index:05d}_{which}.npz", partial(make, index, which))
+                         | dict(which=which))
     return [item for item in found if len(item["places"]) >= LEAST]
+
+
+def held_out(args) -> list[dict]:
+    "What `trio-notes` shows of clarinets and others in mixtures of validation pieces through the held-out soundfont."
+    programs = {name: [str(program) for program in about.programs] for name, about in INSTRUMENTS.items()}
+    pieces, model = PieceBank.load(args.pieces).split()["valid"], FrameModel.from_pretrained(args.models / "trio-notes")
+    play = soundfont_player(soundfonts()[HELD_OUT_SOUNDFONT], out_of_set.RATE)
+    def make(index):
+        return out_of_set.mixture(pieces, play, programs, 31, index, out_of_set.HELD_OUT_AUGMENTATION), model
+    found = [kept(Path(args.cache) / f"held_out/{index:05d}.npz", partial(make, index)) for index in range(200)]
+    return [item for item in found if item["kind"] in ("clarinet", "other") and len(item["places"])]
 
 
 # ---- training
@@ -173,6 +194,18 @@ def left_out(data: list[dict]) -> list[dict]:
     return table
 
 
+def learning_curve(args, data: list[dict]) -> list[dict]:
+    "AUC on mixtures through the held-out soundfont, of more and more to learn from, and with less noise; each seed."
+    asked, table = held_out(args), []
+    plays = [item["kind"] == "clarinet" for item in asked]
+    for count, noise in *((count, CHOICES["noise"]) for count in (700, 1400, 2800, len(data))), (len(data), 0.6):
+        found = [log_odds(train(data[:count], seed, **CHOICES | dict(noise=noise))[0], asked) for seed in SEEDS]
+        table.append(dict(mixtures=count, noise=noise, asked=len(asked),
+                          AUC=[float(roc_auc_score(plays, each)) for each in found]))
+        print(table[-1], flush=True)
+    return table
+
+
 def card(model: Path, mixtures: int) -> dict:
     "What is written in the model about its training, and about this one."
     return read_json(model / "config.json")["card"] | dict(
@@ -205,10 +238,11 @@ def main():
     separator.save_pretrained(Path(args.output) / "trio-informed", card=card(args.models / "trio-informed", args.items))
     if not args.log: return
     write_json(args.log, dict(
-        command="OMP_NUM_THREADS=1 python benchmarks/verifier.py --bank BANK --pieces PIECES",
+        command="OMP_NUM_THREADS=1 python benchmarks/verifier.py --bank BANK --pieces PIECES --models MODELS",
         mixtures=args.items, shown=len(data), seconds=out_of_set.SECONDS, seed=args.seed, kinds=KINDS,
         weights=sum(p.numel() for p in network.parameters()), torch=torch.__version__, **CHOICES,
-        losses=[round(value, 4) for value in losses], seeds=SEEDS, left_out=left_out(data)))
+        losses=[round(value, 4) for value in losses], seeds=SEEDS, left_out=left_out(data),
+        learning_curve=learning_curve(args, data)))
 
 
 if __name__ == "__main__":

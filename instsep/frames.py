@@ -38,7 +38,7 @@ from .sound.spectral import stft
 __all__ = ['LOWEST_PITCH', 'PITCHES', 'REJECTION_MARGIN', 'OUTPUT_HEADS', 'FramesConfig', 'HarmonicNotes', 'FrameModel',
            'note_targets', 'PeakPickingConfig', 'share_across_instruments', 'pick_onsets', 'with_repetitions',
            'with_even_repetitions', 'find_offsets', 'FrameBits', 'NotePicker', 'pick_notes', 'frames_that_sound',
-           'merge_monophonic', 'least_log_odds', 'reject_monophonic', 'evidence_of_melody', 'settle_monophonic',
+           'merge_monophonic', 'least_log_odds', 'reject_monophonic', 'logits_and_evidence', 'settle_monophonic',
            'restrict_to_instruments', 'FrameTranscriber', 'is_frames']
 
 # %% ../nbs/08_frames.ipynb #725e1d90
@@ -465,7 +465,7 @@ def reject_monophonic(
     return logits, rejected
 
 # %% ../nbs/08_frames.ipynb #5e1f8021
-def evidence_of_melody(
+def logits_and_evidence(
     network: HarmonicNotes,
     magnitude: torch.Tensor,       # (batch, bins, frames), as the network takes them
     long_magnitude: torch.Tensor,
@@ -485,7 +485,7 @@ def evidence_of_melody(
 # %% ../nbs/08_frames.ipynb #5e1f8022
 def settle_monophonic(
     network: HarmonicNotes,
-    logits: torch.Tensor,          # (batch, heads, instruments and other, pitches, frames), as from evidence_of_melody
+    logits: torch.Tensor,          # (batch, heads, instruments and other, pitches, frames), as from logits_and_evidence
     evidence: Sequence[tuple],     # of each item
     *,
     max_note_ratio: float = 1.0,   # of merge_monophonic
@@ -563,9 +563,9 @@ class FrameTranscriber:
     # (heads, instruments, pitches, frames): the next frames, none left out, none twice
     ) -> Iterator[np.ndarray]:
         "Posteriors, window after window: each is used as far as the middle of what it shares with the next one."
-        heard = ((self._heard(samples, active), used) for samples, used in self._windows(blocks))
+        windows = ((self._logits_and_evidence(samples, active), used) for samples, used in self._windows(blocks))
         memory = MelodyMemory()
-        for (window, used), following in itertools.pairwise(itertools.chain(heard, [None])):
+        for (window, used), following in itertools.pairwise(itertools.chain(windows, [None])):
             yield self._posteriors_of_window(*window, active, memory, following[0][1] if following else [])[..., used]
 
     def _windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, slice]]:
@@ -581,12 +581,12 @@ class FrameTranscriber:
         if len(ready): yield ready, slice(0 if first else margin, None)
 
     @torch.inference_mode()
-    def _heard(self, samples: np.ndarray, active: list[int] | None) -> tuple[torch.Tensor, list[tuple]]:
+    def _logits_and_evidence(self, samples: np.ndarray, active: list[int] | None) -> tuple[torch.Tensor, list[tuple]]:
         "Logits of a window (samples,), and where it is not known who plays what they show the verifier."
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         with bf16_autocast(waveform.device):
             if active is not None: return self.network(waveform[None]), []
-            return evidence_of_melody(self.network.network, *self.network.relative_magnitudes(waveform[None]))
+            return logits_and_evidence(self.network.network, *self.network.relative_magnitudes(waveform[None]))
 
     @torch.inference_mode()
     def _posteriors_of_window(

@@ -261,16 +261,18 @@ class Separator(nn.Module):
         nobody: list[int | None] = [None] * len(spec)
         if not bins: return [], nobody, nobody
         if self.network.training: return [mono_spectrum(spec[:, :, :bins])], nobody, nobody
-        hear = lambda window: self.network.heard_notes(mono_spectrum(window[:, :, :bins]))
-        memory, to_come = None, []
-        heard = refiner and refiner.notes_to_come or hear(spec)
+        def notes(window):  # logits, and what is asked where it is not known who plays
+            mono = mono_spectrum(window[:, :, :bins])                          # complex (batch, bins, frames)
+            if self.active is not None: return self.network.note_logits(mono), []
+            return self.network.note_logits_and_evidence(mono)
+        (logits, evidence), memory, ahead = refiner and refiner.following_notes or notes(spec), None, []
         if refiner is not None:
-            memory, refiner.notes_to_come = refiner.melody, None
+            memory, refiner.following_notes = refiner.melody, None
             if following is not None and self.active is None:
-                refiner.notes_to_come = hear(following)
-                to_come = refiner.notes_to_come[1]
-        logits, merged_into, lost = self.network.settled_note_logits(*heard, self.active, self.out_of_set, memory,
-                                                                     to_come)
+                refiner.following_notes = notes(following)
+                ahead = refiner.following_notes[1]
+        logits, merged_into, lost = self.network.settled_note_logits(
+            logits, evidence, self.active, self.out_of_set, memory, ahead)
         return [logits], merged_into, lost
 
     def log_attenuation(

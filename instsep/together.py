@@ -16,7 +16,7 @@ from torch import nn
 from .core import InstsepError
 from .frames import OUTPUT_HEADS, LOWEST_PITCH, PITCHES, FrameModel
 from .frames import (
-    FramesConfig, FrameTranscriber, HarmonicNotes, evidence_of_melody, merge_monophonic, note_targets,
+    FramesConfig, FrameTranscriber, HarmonicNotes, logits_and_evidence, merge_monophonic, note_targets,
     restrict_to_instruments, settle_monophonic)
 from .harmonic import LOWEST, HarmonicRNN
 from .inference.registry import network
@@ -91,15 +91,16 @@ class NoteInformedRNN(HarmonicRNN):
         loudness = local_rms(short)
         return short / loudness, long_magnitude / loudness
 
-    def heard_notes(
+    def note_logits_and_evidence(
         self, spec: torch.Tensor,  # as for `note_logits`
     ) -> tuple[torch.Tensor, list[tuple]]:
-        "The transcriber's logits, and what they show its verifier; see `frames.evidence_of_melody`."
-        return evidence_of_melody(self.notes, *self.note_magnitudes(spec))
+        "The transcriber's logits, and what they show its verifier; see `frames.logits_and_evidence`."
+        return logits_and_evidence(self.notes, *self.note_magnitudes(spec))
 
     def settled_note_logits(
         self,
-        logits: torch.Tensor,              # (batch, heads, instruments and other, pitches, frames), from heard_notes
+        # from note_logits_and_evidence, (batch, heads, instruments and other, pitches, frames)
+        logits: torch.Tensor,
         evidence: Sequence[tuple],         # of each item
         active: list[int] | None = None,   # indices of the instruments that play; None: any may
         out_of_set: bool = True,           # may out-of-set instruments play?
@@ -313,7 +314,7 @@ class Refiner:
         self.monophonic = net.notes.monophonic
         self.decay = self._closing([*self.active, *range(self.known, self.known + self.extra)])
         self.melody = MelodyMemory()        # what its windows have shown of a melody
-        self.notes_to_come = None           # of the next window, from heard_notes
+        self.following_notes = None         # logits and evidence of the next window
         self.templates = self.heard = None  # (instruments, bins, pitches): as they are, and how much of them was heard
 
     def _closing(self, rows) -> torch.Tensor:  # (rows,)
@@ -499,7 +500,7 @@ def parts_of(
 class _Anyone(FrameTranscriber):
     "Posteriors of onset and frame for each pitch, whoever plays it."
     @torch.inference_mode()
-    def _heard(self, samples, active):
+    def _logits_and_evidence(self, samples, active):
         waveform = torch.from_numpy(np.ascontiguousarray(samples)).to(next(self.network.parameters()).device)
         return self.network(waveform[None]), []
 
