@@ -88,7 +88,7 @@ def train(args) -> None:
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
     with np.load(args.loops) as held: loops = held["train"]
     def make(part, seed, **options):
-        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=0.3, other=0.5, **options))
+        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.5, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, validate_every=100,
                        save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = FrameModel.from_pretrained(args.before)
@@ -242,6 +242,7 @@ def main():
                         help="of `score` and `clarinets`: a name and a folder of each; of `mean`: two folders")
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
+    parser.add_argument("--absent", type=float, default=0.3, help="how often each instrument does not play")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
     parser.add_argument("--before", default="trio-notes", help="a transcriber: the teacher")
     parser.add_argument("--notes", default="../shared/reference/notes", help="folder with recorded notes")

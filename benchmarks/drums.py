@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from instsep.core import TRIO, atomic_path
-from instsep.frames import FrameTranscriber
+from instsep.frames import FrameModel, FrameTranscriber
 from instsep.metrics import format_table, note_scores, si_sdr_improvement
 from instsep.mixtures import Mixtures, balanced
 from instsep.music.notes import Note
@@ -130,14 +130,18 @@ class DistilledModule(JointModule):
     """Learns to do beside drums what the separator that it starts from does without them: the instruments' targets are
     the teacher's estimates, the residual's are the teacher's and the drums. Where there are none, the student is asked
     for what the teacher gives, wrong notes in the conditioning included. With a share of `truth` the targets lie
-    between that and the stems themselves. Only what makes the masks learns; the transcriber inside stays as it is."""
+    between that and the stems themselves. Only what makes the masks learns; the transcriber inside stays as it is,
+    or is another one from the beginning (`transcriber`). Then the student hears that one's notes, wrong ones among
+    them, and the teacher its own."""
     def learn_from(self, teacher, loops, p: float = 0.5, level_db: tuple[float, float] = (-18.0, 4.0),
-                   truth: float = 0.0):
-        for separator in (self.model, self.ema): separator.load_state_dict(teacher.state_dict())
+                   truth: float = 0.0, transcriber=None):
+        for separator in (self.model, self.ema):
+            separator.load_state_dict(teacher.state_dict())
+            if transcriber is not None: separator.network.notes.load_state_dict(transcriber.network.state_dict())
         self.model.network.notes.requires_grad_(False)
         # in a list it is no submodule: neither trained nor stored
         self.teacher, self.loops, self.p, self.level_db = [teacher.eval()], loops, p, level_db
-        self.truth = truth
+        self.truth, self.hears_its_own = truth, transcriber is not None
 
     def loss(self, model, batch):
         stems, teacher, student = batch["stems"], self.teacher[0], model.network
@@ -148,9 +152,12 @@ class DistilledModule(JointModule):
             plain, added = model.spectrogram(stems.sum(1)), model.spectrogram(drums)     # (batch, bins, frames)
             # (batch, heads, instruments, pitches, frames)
             conditioning, heard = teacher.network.note_logits(plain), student.note_logits(plain + added)
-            if learns: conditioning = corrupt_notes(conditioning, self.wrong)
-            silent = ~drums.any(-1)
-            heard[silent] = conditioning[silent]
+            if self.hears_its_own:
+                if learns: heard = corrupt_notes(heard, self.wrong)
+            else:
+                if learns: conditioning = corrupt_notes(conditioning, self.wrong)
+                silent = ~drums.any(-1)
+                heard[silent] = conditioning[silent]
             target = teacher.network(plain.abs() / local_rms(plain.abs()), conditioning) * plain.unsqueeze(1)
             if self.truth: target = torch.lerp(target, model.spectrogram(stems), self.truth)
             target[:, -1] += added
@@ -173,9 +180,11 @@ def train(args) -> None:
                        validate_every=100, save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = Separator.from_pretrained(args.before).at(RATE)
     module = DistilledModule(teacher.config, plan)
-    module.learn_from(teacher, loops, truth=args.truth)
+    transcriber = FrameModel.from_pretrained(args.transcriber) if args.transcriber else None
+    module.learn_from(teacher, loops, truth=args.truth, transcriber=transcriber)
     fit(module, make("train", 6000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=32)],
         accelerator="cpu", callbacks=[Interrupt()])
+    if transcriber is not None: teacher.network.notes.load_state_dict(transcriber.network.state_dict())
     kept = interpolate_weights(teacher, module.ema, args.share).at(44100)
     kept.save_pretrained(args.output, card=dict(steps=module.global_step))
 
@@ -308,6 +317,8 @@ def main():
     parser.add_argument("--loops", default="data/drums.npz", help="what `loops` wrote")
     parser.add_argument("--rate", type=float, default=3e-4, help="the learning rate")
     parser.add_argument("--share", type=float, default=0.75, help="how much of the way to the trained weights is kept")
+    parser.add_argument("--transcriber", help="a transcriber for the inside of the separator that learns; without, "
+                                              "the one before")
     parser.add_argument("--truth", type=float, default=0.0, help="how much of the targets are the stems themselves")
     parser.add_argument("--count", type=int, default=16, help="mixtures to score")
     parser.add_argument("--before", default="trio-informed", help="a separator: the teacher, or what is scored")
