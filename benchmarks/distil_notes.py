@@ -11,6 +11,9 @@ gets a drum kit beside in some of the mixtures (`drums.py loops`). It goes on wh
 way from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the
 pedal is the teacher's.
 
+`both` trains a separator that is conditioned on notes, and the transcriber inside it, jointly: each its own teacher,
+half of the targets the truth, beside drums as without them.
+
 `mean` gives the mean of two runs' weights: what ships is that of one without the held-out banks and one with all.
 `clarinets` compares weights, each a name and a folder, on pieces through the held-out soundfont only: all notes, and
 how many of a clarinet's are found as its own, all asked first by the verifier that ships. Its table goes into
@@ -33,13 +36,14 @@ from instsep.frames import FrameModel, FrameTranscriber, restrict_to_instruments
 from instsep.metrics import format_table, match_notes, note_scores
 from instsep.mixtures import INSTRUMENTS, soundfont_player
 from instsep.music.pieces import PieceBank
+from instsep.separator import Separator, local_rms
 from instsep.sound.notebank import NoteBank
-from instsep.training.frames import FramesModule, NoteMixtures, interpolate_weights, notes_loss
+from instsep.training.frames import FramesModule, NoteMixtures, corrupt_notes, interpolate_weights, notes_loss
 from instsep.training.performance import expressive_player
-from instsep.training.separator import Interrupt, TrainConfig, fit
+from instsep.training.separator import Interrupt, TrainConfig, fit, spectral_loss
 from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, processor, read_json, recorded_bank, register_others,
                     soundfonts, training_arguments, write_json, write_results)
-from drums import as_played, held_out, with_drums
+from drums import RATE, DistilledModule, as_played, held_out, with_drums
 from transcription import recorded_items, reference, soundfont_items
 
 DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
@@ -98,6 +102,60 @@ def train(args) -> None:
         accelerator="cpu", callbacks=[Interrupt()])
     interpolate_weights(teacher, module.ema, args.share).save_pretrained(
         args.output, card=dict(steps=module.global_step))
+
+
+class JointlyDistilled(DistilledModule):
+    "The separator, its own teacher, and the transcriber inside it, its own teacher: both learn."
+    def learn_from(self, teacher, loops, **options):
+        super().learn_from(teacher, loops, **options)
+        self.model.network.notes.requires_grad_(True)
+        self.model.network.notes.verifier.requires_grad_(False)
+
+    def losses(self, model, batch):
+        stems, teacher, student = batch["stems"], self.teacher[0].network, model.network
+        learns = model is self.model
+        rng = np.random.default_rng([self.train_config.seed, self.global_step] if learns else [0, len(stems)])
+        drums = with_drums(stems.sum(1), self.loops, rng, self.p, self.level_db)
+        with torch.no_grad():
+            plain, added = model.spectrogram(stems.sum(1)), model.spectrogram(drums)     # (batch, bins, frames)
+            detected = teacher.note_logits(plain)               # (batch, heads, instruments and other, pitches, frames)
+            own = given_to_those_who_play(detected, batch["targets"])
+            target = teacher(plain.abs() / local_rms(plain.abs()), detected) * plain.unsqueeze(1)
+            target = torch.lerp(target, model.spectrogram(stems), self.truth)
+            target[:, -1] += added
+        heard, magnitude = student.note_logits(plain + added), (plain + added).abs()
+        conditioning = corrupt_notes(heard, self.wrong) if learns else heard
+        estimate = student(magnitude / local_rms(magnitude), conditioning) * (plain + added).unsqueeze(1)
+        c = self.train_config
+        return (spectral_loss(estimate, target, l1=c.l1, floor_db=c.floor_db),
+                notes_loss(heard, (own + batch["targets"]) / 2))
+
+    def loss(self, model, batch):
+        stems, notes = self.losses(model, batch)
+        return stems + self.notes * notes
+
+    def validation_step(self, batch, index, dataloader_idx=0):
+        stems, notes = self.losses(self.ema, batch)
+        values = dict(valid_loss=stems + self.notes * notes, valid_stems=stems, valid_notes=notes)
+        self.log_dict(values, batch_size=len(batch["stems"]))
+
+
+def train_both(args) -> None:
+    torch.set_num_threads(1)
+    register_others()
+    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
+    with np.load(args.loops) as held: loops = held["train"]
+    def make(part, seed, **options):
+        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.4, **options))
+    plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, floor_db=-20.0,
+                       validate_every=100, save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
+    teacher = Separator.from_pretrained(args.before).at(RATE)
+    module = JointlyDistilled(teacher.config, plan)
+    module.learn_from(teacher, loops, p=DRUMS, truth=0.5)
+    fit(module, make("train", 8000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=24)],
+        accelerator="cpu", callbacks=[Interrupt()])
+    kept = interpolate_weights(teacher, module.ema, args.share).at(44100)
+    kept.save_pretrained(args.output, card=dict(steps=module.global_step))
 
 
 def mean(args) -> None:
@@ -237,20 +295,20 @@ Melody instruments of mixtures of 8 s, after merging with a ratio of 1:
 
 def main():
     parser = training_arguments(__doc__, minutes=45.0, output="runs/notes")
-    parser.add_argument("what", choices=["train", "mean", "clarinets", "score"])
+    parser.add_argument("what", choices=["train", "both", "mean", "clarinets", "score"])
     parser.add_argument("weights", nargs="*",
                         help="of `score` and `clarinets`: a name and a folder of each; of `mean`: two folders")
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
     parser.add_argument("--absent", type=float, default=0.3, help="how often each instrument does not play")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
-    parser.add_argument("--before", default="trio-notes", help="a transcriber: the teacher")
+    parser.add_argument("--before", default="trio-notes", help="a transcriber, or of `both` a separator: the teacher")
     parser.add_argument("--notes", default="../shared/reference/notes", help="folder with recorded notes")
     parser.add_argument("--recordings", default="../shared/reference/recordings", help="folder with recordings")
     parser.add_argument("--count", type=int, default=24, help="mixtures of each set to score")
     parser.add_argument("--melodies", type=int, default=110, help="mixtures of each set to count clarinets in")
     args = parser.parse_args()
-    dict(train=train, mean=mean, clarinets=clarinets, score=score)[args.what](args)
+    dict(train=train, both=train_both, mean=mean, clarinets=clarinets, score=score)[args.what](args)
 
 
 if __name__ == "__main__": main()

@@ -5,10 +5,10 @@
 
 Sets, none of which the transcriber was trained on: validation pieces on a held-out soundfont, in mixtures and each
 instrument alone; on recorded notes of held-out banks, as they are and levelled (a bank's ranks from soft to loud are no
-velocities, and its strings still less), transcribed with weights trained without these; one key eight times a second;
-recordings, which were looked at last. Pieces are played with dynamics: a level for each part, phrases that swell,
-accents, a chord's highest note in front. A set whose files are not there is left out with a line. Posteriors are
-computed once and kept in --cache. Results go to benchmarks/results/dynamics.json and .md.
+velocities, and its strings still less), transcribed with weights trained without these; one key six to twelve times a
+second; recordings, which were looked at last. Pieces are played with dynamics: a level for each part, phrases that
+swell, accents, a chord's highest note in front. A set whose files are not there is left out with a line. Posteriors
+are computed once and kept in --cache. Results go to benchmarks/results/dynamics.json and .md.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def on_banks(folder, prepared=lambda bank: bank):
     return play
 
 
-def repeated():
+def repeated(speeds):  # notes a second
     for name, programs, pitches in (
         ("piano", (0,), (48, 67, 79)),
         ("guitar", (24, 25), (48, 67)),
@@ -139,9 +139,12 @@ def repeated():
     ):
         for program in programs:
             for pitch in pitches:
-                notes = [Note(0.5 + k / 8, 0.5 + (k + 0.9) / 8, pitch, 80 + 20 * (k % 2), program) for k in range(24)]
-                part = {name: [(n.onset, n.offset, n.pitch, n.velocity) for n in notes]}
-                yield f"{name}_{program}_{pitch}", lambda notes=notes, part=part: (synthesize(notes).mean(0), part)
+                for speed in speeds:
+                    notes = [Note(0.5 + k / speed, 0.5 + (k + 0.9) / speed, pitch, 80 + 20 * (k % 2), program)
+                             for k in range(24)]
+                    part = {name: [(n.onset, n.offset, n.pitch, n.velocity) for n in notes]}
+                    yield (f"{name}_{program}_{pitch}_{speed}",
+                           lambda notes=notes, part=part: (synthesize(notes).mean(0), part))
 
 
 def recorded(folder, wanted):
@@ -201,7 +204,8 @@ def all_sets(args):
             yield f"held-out banks, levelled: {name} alone", played(pieces, even, {name: BANKS[name]}, 6, 340, **alone)
     else:
         print("held-out banks: no --notes, left out")
-    yield "8 a second, held-out soundfont", repeated()
+    yield "8 a second, held-out soundfont", repeated([8])
+    yield "6, 10 and 12 a second, held-out soundfont", repeated([6, 10, 12])
     if args.recordings and Path(args.recordings).is_dir():
         yield "R07, a real guitar", recorded(args.recordings, ["R07"])
         yield "R05, piano alone", recorded(args.recordings, ["R05"])

@@ -656,7 +656,7 @@ class FrameTranscriber:
             offset = release_offsets(onset, offset, row, cut | ~damped, meter.energy, rate, release=release)
         plucked = np.isin(np.array(self.network.config.instruments)[who], self.dynamics.plucked)
         following = np.where(follows, np.append(onset[1:], np.inf), np.inf)
-        offset = np.minimum(offset + plucked * self.dynamics.ring / rate, np.maximum(offset, following))
+        offset = np.minimum(offset + plucked * self.dynamics.ring, np.maximum(offset, following))
         return np.stack([onset, offset, pitch, velocity], 1)
 
     def heard_pedals(

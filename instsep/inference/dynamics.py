@@ -215,7 +215,7 @@ class DynamicsConfig:
     loudest: float = 12.0      # dB above the median at most; below, 1.6 times as much
     release: float = 65.0      # dB/s: faster than this a note falls only when it was let go; 0: offsets stay
     damped: tuple[str, ...] = ("piano",)  # instruments whose dampers end a note so
-    ring: float = 0.6          # frames that a string rings on after it was let go; notes end when it is silent
+    ring: float = 0.014        # s that a string rings on after it was let go; notes end when it is silent
     plucked: tuple[str, ...] = ("guitar",)  # instruments with such strings
 
 
