@@ -17,6 +17,7 @@ without; and, without drums, validation pieces on recorded notes that are held o
 out-of-set instrument, and `--recordings`. Results go to benchmarks/results/drums.json and .md.
 """
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -98,10 +99,17 @@ def make_loops(output: Path, count: int) -> None:
 
 # ---- training
 
-def as_played(bank: NoteBank, pieces, **options) -> Mixtures:
-    "Mixtures of 6 s to train on, as in the last run on a GPU."
+def at_another_pitch(tempo, cents: float, parts, seconds: float, rng, p: float = 0.5) -> list[np.ndarray]:
+    "Parts as `tempo` plays them, and in some mixtures all tuned higher or lower, by up to so many cents."
+    moved = rng.uniform(-cents, cents) / 100 if rng.random() < p else 0.0
+    return [np.column_stack([part[:, :2], part[:, 2] + moved, part[:, 3:]]) for part in tempo(parts, seconds, rng)]
+
+
+def as_played(bank: NoteBank, pieces, *, concert_pitch: float = 0.0, **options) -> Mixtures:
+    "Mixtures of 6 s to train on, as in the last run on a GPU; `concert_pitch`: half of them up to so many cents off."
+    tempo = partial(at_another_pitch, rubato, concert_pitch) if concert_pitch else rubato
     return Mixtures(pieces, expressive_player(bank), balanced(bank, weights_of_groups(bank)), instruments=TRIO,
-                    sample_rate=RATE, seconds=6.0, performance=humanize_ornamented, tempo=rubato, most_others=2,
+                    sample_rate=RATE, seconds=6.0, performance=humanize_ornamented, tempo=tempo, most_others=2,
                     other_weights=OTHER_WEIGHTS, augmentation=ROUGH_AUGMENTATION, **options)
 
 
@@ -175,7 +183,8 @@ def train(args) -> None:
     bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
     with np.load(args.loops) as held: loops = held["train"]
     def make(part, seed, **options):
-        return as_played(bank, pieces[part], seed=seed, absent=0.2, other=0.3, **options)
+        return as_played(bank, pieces[part], seed=seed, absent=0.2, other=0.3, concert_pitch=args.concert_pitch,
+                         **options)
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.995, floor_db=-20.0,
                        validate_every=100, save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = Separator.from_pretrained(args.before).at(RATE)
@@ -320,6 +329,8 @@ def main():
     parser.add_argument("--transcriber", help="a transcriber for the inside of the separator that learns; without, "
                                               "the one before")
     parser.add_argument("--truth", type=float, default=0.0, help="how much of the targets are the stems themselves")
+    parser.add_argument("--concert-pitch", type=float, default=0.0,
+                        help="of `train`: half of the mixtures are tuned higher or lower by up to so many cents")
     parser.add_argument("--count", type=int, default=16, help="mixtures to score")
     parser.add_argument("--before", default="trio-informed", help="a separator: the teacher, or what is scored")
     parser.add_argument("--after", default="trio-informed", help="a separator to score")
