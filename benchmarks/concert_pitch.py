@@ -4,7 +4,7 @@
     python benchmarks/concert_pitch.py ... "trained on" runs/pitch    # and other weights beside: a name and a folder
 
 Validation pieces through a soundfont that no training used, 16 mixtures of 8 s, and the recordings with a clarinet,
-20 s of each, are read faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz, where
+20 s of each, are played faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz, where
 each note lies on a key again). Without refinement. Weights to set beside are trained by `drums.py train
 --concert-pitch`. Results go to benchmarks/results/concert_pitch.json and .md.
 """
@@ -16,6 +16,7 @@ from instsep.core import TRIO
 from instsep.metrics import format_table, si_sdr_improvement
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
+from instsep.sound.audio import resample
 from common import (HELD_OUT_SOUNDFONT, PIECES, RESULTS, arguments, exact_mixtures, processor, recordings, soundfonts,
                     write_results)
 
@@ -23,9 +24,8 @@ CENTS, RECORDINGS, SECONDS, RATE = (0, -32, 32, -101), ("R01", "R02", "R03", "R0
 
 
 def tuned(sound: np.ndarray, cents: float) -> torch.Tensor:  # (samples,) -> (fewer or more samples,)
-    "Read faster or slower, between its samples."
-    places = np.arange(0, len(sound) - 1, 2 ** (cents / 1200))
-    return torch.from_numpy(np.interp(places, np.arange(len(sound)), sound).astype(np.float32))
+    "Resampled, and played at the rate it had: faster or slower."
+    return torch.from_numpy(resample(sound[None].astype(np.float32), RATE, RATE * 2 ** (-cents / 1200))[0])
 
 
 def mixtures(args):  # set, {stem: (samples,)}

@@ -14,7 +14,8 @@ pedal is the teacher's.
 `both` trains a separator that is conditioned on notes, and the transcriber inside it, jointly: each its own teacher,
 half of the targets the truth, beside drums as without them.
 
-`mean` gives the mean of two runs' weights: what ships is that of one without the held-out banks and one with all.
+`mean` gives the mean of two weights: of a run without the held-out banks and one with all, and then of two points of
+the run that ships, which went on from there.
 `clarinets` compares weights, each a name and a folder, on pieces through the held-out soundfont only: all notes, and
 how many of a clarinet's are found as its own, all asked first by the verifier that ships. Its table goes into
 nbs/results/distil_notes_run.json.
@@ -37,13 +38,13 @@ from instsep.metrics import format_table, match_notes, note_scores
 from instsep.mixtures import INSTRUMENTS, soundfont_player
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator, local_rms
-from instsep.sound.notebank import NoteBank
-from instsep.training.frames import FramesModule, NoteMixtures, corrupt_notes, interpolate_weights, notes_loss
+from instsep.training.frames import (
+    FramesModule, JointModule, NoteMixtures, corrupt_notes, interpolate_weights, notes_loss)
 from instsep.training.performance import expressive_player
 from instsep.training.separator import Interrupt, TrainConfig, fit, spectral_loss
 from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, processor, read_json, recorded_bank, register_others,
                     soundfonts, training_arguments, write_json, write_results)
-from drums import RATE, DistilledModule, as_played, held_out, with_drums
+from drums import RATE, DistilledModule, as_played, held_out, training_data, with_drums
 from transcription import recorded_items, reference, soundfont_items
 
 DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
@@ -87,10 +88,7 @@ class DistilledNotes(FramesModule):
 
 
 def train(args) -> None:
-    torch.set_num_threads(1)
-    register_others()
-    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
-    with np.load(args.loops) as held: loops = held["train"]
+    bank, pieces, loops = training_data(args)
     def make(part, seed, **options):
         return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.5, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, validate_every=100,
@@ -130,21 +128,11 @@ class JointlyDistilled(DistilledModule):
         return (spectral_loss(estimate, target, l1=c.l1, floor_db=c.floor_db),
                 notes_loss(heard, (own + batch["targets"]) / 2))
 
-    def loss(self, model, batch):
-        stems, notes = self.losses(model, batch)
-        return stems + self.notes * notes
-
-    def validation_step(self, batch, index, dataloader_idx=0):
-        stems, notes = self.losses(self.ema, batch)
-        values = dict(valid_loss=stems + self.notes * notes, valid_stems=stems, valid_notes=notes)
-        self.log_dict(values, batch_size=len(batch["stems"]))
+    loss, validation_step = JointModule.loss, JointModule.validation_step            # of stems and of notes
 
 
 def train_both(args) -> None:
-    torch.set_num_threads(1)
-    register_others()
-    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
-    with np.load(args.loops) as held: loops = held["train"]
+    bank, pieces, loops = training_data(args)
     def make(part, seed, **options):
         return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.4, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, floor_db=-20.0,

@@ -177,11 +177,15 @@ class DistilledModule(JointModule):
         self.log("valid_loss", self.loss(self.ema, batch), batch_size=len(batch["stems"]))
 
 
-def train(args) -> None:
+def training_data(args):  # note bank, pieces by split, loops of drums
     torch.set_num_threads(1)
     register_others()
-    bank, pieces = NoteBank.load(args.bank), PieceBank.load(args.pieces).split()
     with np.load(args.loops) as held: loops = held["train"]
+    return NoteBank.load(args.bank), PieceBank.load(args.pieces).split(), loops
+
+
+def train(args) -> None:
+    bank, pieces, loops = training_data(args)
     def make(part, seed, **options):
         return as_played(bank, pieces[part], seed=seed, absent=0.2, other=0.3, concert_pitch=args.concert_pitch,
                          **options)
