@@ -4,8 +4,8 @@
     python benchmarks/concert_pitch.py ... "trained on" runs/pitch    # and other weights beside: a name and a folder
 
 Validation pieces through a soundfont that no training used, 16 mixtures of 8 s, and the recordings with a clarinet,
-20 s of each, are played faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz, where
-each note lies on a key again). Without refinement. Weights to set beside are trained by `drums.py train
+20 s of each, are played faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz,
+where each note lies on a key again). Without refinement. Weights to set beside are trained by `drums.py train
 --concert-pitch`. Results go to benchmarks/results/concert_pitch.json and .md.
 """
 
