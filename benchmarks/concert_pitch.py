@@ -1,26 +1,34 @@
-"""Stems of recordings that are tuned higher or lower: what a separator loses by it, and whether training helps.
+"""Stems of recordings that are tuned higher or lower: what a separator loses by it, and what retuning brings back.
 
-    python benchmarks/concert_pitch.py --pieces data/pieces.npz --recordings ../shared/reference/recordings
+    python benchmarks/concert_pitch.py --pieces data/pieces.npz --notes ../shared/reference/notes \\
+        --recordings ../shared/reference/recordings
     python benchmarks/concert_pitch.py ... "trained on" runs/pitch    # and other weights beside: a name and a folder
 
-Validation pieces through a soundfont that no training used, 16 mixtures of 8 s, and the recordings with a clarinet,
-20 s of each, are played faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz,
-where each note lies on a key again). Without refinement. Weights to set beside are trained by `drums.py train
+Validation pieces through a soundfont that no training used, 16 mixtures of 8 s, and 20 s of each recording of several
+instruments, are played faster or slower: every partial moves by so many cents (-32: A = 432 Hz; -101: A = 415 Hz,
+where each note lies on a key again). Without refinement; not retuned, retuned by what is found
+(`inference.windows.cents_off`), and with A given. And the passages of `tunings.py` in its
+tunings, of which retuning may make nothing worse. Weights to set beside are trained by `drums.py train
 --concert-pitch`. Results go to benchmarks/results/concert_pitch.json and .md.
 """
+from itertools import product
 
 import numpy as np
 import torch
 
 from instsep.core import TRIO
+from instsep.inference.windows import cents_off
 from instsep.metrics import format_table, si_sdr_improvement
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
 from instsep.sound.audio import resample
-from common import (HELD_OUT_SOUNDFONT, PIECES, RESULTS, arguments, exact_mixtures, processor, recordings, soundfonts,
-                    write_results)
+from instsep.tunings import SCALES, tune
+from common import (HELD_OUT_SOUNDFONT, HELD_OUT_WEIGHTS, PIECES, RESULTS, arguments, exact_mixtures, processor,
+                    recordings, soundfonts, write_results)
+from tunings import RATE as OWN_RATE, REAL, TUNINGS, Players, excerpts
 
-CENTS, RECORDINGS, SECONDS, RATE = (0, -32, 32, -101), ("R01", "R02", "R03", "R08", "R09"), 20, 44100
+CENTS, RECORDINGS, SECONDS, RATE = (0, -32, 32, -101), ("R01", "R02", "R03", "R04", "R06", "R08", "R09"), 20, 44100
+WAYS = "not retuned", "retuned", "A given"
 
 
 def tuned(sound: np.ndarray, cents: float) -> torch.Tensor:  # (samples,) -> (fewer or more samples,)
@@ -38,11 +46,55 @@ def mixtures(args):  # set, {stem: (samples,)}
             yield path.name.split("_")[0], {name: np.asarray(stem[0])[:SECONDS * RATE] for name, stem in stems.items()}
 
 
+def gained(separator, stems: dict, sample_rate: int, a4s):  # way, cents by which it is retuned, {stem: dB}
+    "What each of the ways gains on the stems; what is the same is done once."
+    mixture, done = torch.stack(list(stems.values())).sum(0), {}
+    for way, a4 in zip(WAYS, a4s):
+        off = cents_off(separator, mixture[None], sample_rate, a4)
+        if off not in done:
+            found = separator.separate(mixture[None], sample_rate, refine=False, a4=a4)
+            done[off] = {name: float(si_sdr_improvement(found[name][0], stem, mixture))
+                         for name, stem in stems.items() if name in TRIO}
+        yield way, off, done[off]
+
+
+def other_tunings(args) -> list[dict]:
+    "Passages of `tunings.py`, in all of its tunings, on recorded notes, by a separator that was not trained with them."
+    separator = Separator.from_pretrained(HELD_OUT_WEIGHTS / "trio-informed")
+    players, rows = Players(args.notes, soundfonts()[HELD_OUT_SOUNDFONT]), []
+    source = excerpts(PieceBank.load(args.pieces).split()["test"], 6.0, 21, set())
+    for _ in range(args.passages):
+        piece, notes = next(source)
+        for tuning, (scale, tonic, a4) in TUNINGS.items():
+            played = players(tune(notes, SCALES[scale], tonic=tonic, a4=a4), 6.0, REAL)     # (instruments, samples)
+            stems = {name: torch.from_numpy(stem) for name, stem in zip(TRIO, played) if stem.any()}
+            for way, off, gains in gained(separator, stems, OWN_RATE, (440.0, None)):
+                rows += [dict(tuning=tuning, piece=piece, way=way, found=off, stem=name, gain=gain)
+                         for name, gain in gains.items()]
+        print(piece, flush=True)
+    return rows
+
+
+def of_tunings(rows: list[dict]) -> list[dict]:
+    table = []
+    for tuning in dict.fromkeys(row["tuning"] for row in rows):
+        as_it_is, retuned = ([row for row in rows if (row["tuning"], row["way"]) == (tuning, way)] for way in WAYS[:2])
+        change = np.array([b["gain"] - a["gain"] for a, b in zip(as_it_is, retuned)])
+        table.append({"tuning": tuning, "stems": len(change)} | {
+            way: f"{np.mean(gains):.1f} / {np.median(gains):.1f}" for way, gains in zip(
+                WAYS, ([row["gain"] for row in rows] for rows in (as_it_is, retuned)))} | {
+            "change": f"{change.mean():+.2f} ± {change.std(ddof=1) / np.sqrt(len(change)):.2f}",
+            "passages retuned": len({row["piece"] for row in retuned if row["found"]})})
+    return table
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("weights", nargs="*", help="of separators to set beside the one that ships: names and folders")
     parser.add_argument("--pieces", default=PIECES, help="a piece bank")
     parser.add_argument("--recordings", help="folder with recordings")
+    parser.add_argument("--notes", default="../shared/reference/notes", help="folder with recorded notes")
+    parser.add_argument("--passages", type=int, default=8, help="passages in other tunings")
     parser.add_argument("--count", type=int, default=16, help="mixtures through the soundfont")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,21 +105,24 @@ def main() -> None:
         if len(stems) < 2: continue                                                 # nothing to separate
         for cents in CENTS:
             moved = {name: tuned(stem, cents) for name, stem in stems.items()}
-            mixture = torch.stack(list(moved.values())).sum(0)
             for weights, separator in separators.items():
-                found = separator.separate(mixture[None], RATE, refine=False)
-                rows += [dict(set=label, cents=cents, weights=weights, stem=name, gain=float(si_sdr_improvement(
-                    found[name][0], stem, mixture))) for name, stem in moved.items() if name in TRIO]
+                for way, off, gains in gained(separator, moved, RATE, (440.0, None, 440 * 2 ** (cents / 1200))):
+                    rows += [dict(set=label, cents=cents, weights=weights, way=way, found=off, stem=name, gain=gain)
+                             for name, gain in gains.items()]
         print(label, flush=True)
     table = []
     for label in dict.fromkeys(row["set"] for row in rows):
-        for weights in separators:
-            gains = {cents: [row["gain"] for row in rows if (row["set"], row["weights"], row["cents"]) == (
-                label, weights, cents)] for cents in CENTS}
-            table.append({"set": label, "weights": weights, "stems": len(gains[0])} | {
-                f"{cents:+d} cents" if cents else "as it is": f"{np.mean(each):.1f} / {np.median(each):.1f}"
+        for weights, way in product(separators, WAYS):
+            gains = {cents: [row["gain"] for row in rows if (row["set"], row["weights"], row["way"], row["cents"]) == (
+                label, weights, way, cents)] for cents in CENTS}
+            table.append({"set": label, "weights": weights, "": way, "stems": len(gains[0])} | {
+                f"{cents:+d} cents" if cents else "as recorded": f"{np.mean(each):.1f} / {np.median(each):.1f}"
                 for cents, each in gains.items()})
-    command = "python benchmarks/concert_pitch.py --pieces PIECES --recordings RECORDINGS" + "".join(
+    other_rows = other_tunings(args)
+    others = of_tunings(other_rows)
+    found = {cents: sorted({round(row["found"]) for row in rows if row["cents"] == cents}) for cents in CENTS}
+    found = "; ".join(f"{cents:+d}: {each[0]} to {each[-1]}" for cents, each in found.items())
+    command = "python benchmarks/concert_pitch.py --pieces PIECES --recordings RECORDINGS --notes NOTES" + "".join(
         f' "{name}" FOLDER' for name in list(separators)[1:])
     write_results(RESULTS / "concert_pitch", f"""# Tuned higher or lower
 
@@ -76,7 +131,15 @@ def main() -> None:
 SI-SDR improvement in dB without refinement, mean / median over stems:
 
 {format_table(table)}
-""", dict(command=command, table=table, rows=rows, machine=f"{processor()}, torch {torch.__version__}, one thread"))
+
+Cents by which `separate` finds them off and retunes them (0: it does not): {found}.
+
+{args.passages} passages of 6 s on recorded notes, in other tunings, by a separator that was not trained with them
+(`change`: mean and standard error over stems):
+
+{format_table(others)}
+""", dict(command=command, table=table, rows=rows, others=others, other_rows=other_rows,
+        machine=f"{processor()}, torch {torch.__version__}, one thread"))
 
 
 if __name__ == "__main__": main()

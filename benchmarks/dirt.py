@@ -33,16 +33,16 @@ MEASURES = dict(onset_f1="onset F1", multi_instrument_onset_f1="by instrument", 
 def rms(wave): return np.sqrt(np.mean(wave ** 2)) + 1e-9
 
 
-def mp3(level):
+def mp3(level, rate=RATE):
     "Coded with this compression level of libsndfile, 0 for the best, and decoded again."
     def coded(wave, rng):
         file = io.BytesIO()
-        soundfile.write(file, 0.5 * wave / np.abs(wave).max(), RATE, format="MP3", compression_level=level,
+        soundfile.write(file, 0.5 * wave / np.abs(wave).max(), rate, format="MP3", compression_level=level,
                         bitrate_mode="CONSTANT")
         size = len(file.getvalue())
         file.seek(0)
         back = soundfile.read(file, dtype="float32")[0] * 2 * np.abs(wave).max()
-        coded.kbps = round(8 * size / (len(wave) / RATE) / 1000)
+        coded.kbps = round(8 * size / (len(wave) / rate) / 1000)
         return back[:len(wave)]
     return coded
 
@@ -77,9 +77,9 @@ def noise(decibels, falling=0.0):  # amplitude over frequency: white, or as rumb
     return noisy
 
 
-def drift(cents):
+def drift(cents, rate=RATE):
     def drifting(wave, rng):
-        time = np.arange(len(wave)) / RATE
+        time = np.arange(len(wave)) / rate
         speed = 2 ** (cents / 1200 * np.sin(2 * np.pi * 0.3 * time + rng.uniform(0, 6.3)))
         position = np.cumsum(speed) - speed[0]
         return np.interp(position - (position - np.arange(len(wave))).mean(), np.arange(len(wave)), wave)

@@ -7,7 +7,9 @@
 
 The teacher gets each mixture without drums; what it detects at a pitch is given to those that play it there, or may
 play in this mixture, out-of-set instruments among them. Half of the target is this, half the written notes. The student
-gets a drum kit beside in some of the mixtures (`drums.py loops`). It goes on where it was stopped; `--share` of the
+gets a drum kit beside in some of the mixtures (`drums.py loops`), and with `--dirt` some of them as recordings have
+them: coded as MP3, with a speed that drifts or a constant added; with `--concert-pitch` half of the pieces are tuned up
+to so many cents off. It goes on where it was stopped; `--share` of the
 way from the old weights to the new ones is kept. Only the network learns: what corrects offsets, velocities and the
 pedal is the teacher's.
 
@@ -44,12 +46,28 @@ from instsep.training.performance import expressive_player
 from instsep.training.separator import Interrupt, TrainConfig, fit, spectral_loss
 from common import (HELD_OUT_SOUNDFONT, LOGS, RESULTS, processor, read_json, recorded_bank, register_others,
                     soundfonts, training_arguments, write_json, write_results)
+from dirt import drift, mp3, rms
 from drums import RATE, DistilledModule, as_played, held_out, training_data, with_drums
 from transcription import recorded_items, reference, soundfont_items
 
 DRUMS, LEVELS_DB = 0.35, (-18.0, 4.0)               # share of the mixtures, and how much louder than the music
 CLARINET = 71                                       # General MIDI
 AROUND = 3                                          # frames before and after a note in which it may still be heard
+
+
+MP3_LEVELS, DRIFT_CENTS = (0.0, 0.6), (2.0, 20.0)   # libsndfile's compression: 162 to 65 kb/s at 22.05 kHz; how far
+
+
+def as_recorded(music: torch.Tensor, rng: np.random.Generator, p: float) -> torch.Tensor:  # (batch, samples), both
+    "Some of the mixtures with a speed that drifts, some with a constant, some coded as MP3 and decoded again."
+    found = music.clone()
+    for item in found:
+        wave = item.numpy()                                         # the same memory
+        if not wave.any(): continue
+        if rng.random() < p / 2: wave[:] = drift(rng.uniform(*DRIFT_CENTS), RATE)(wave, rng)
+        if rng.random() < p / 4: wave += rng.normal() * 0.3 * rms(wave)
+        if rng.random() < p: wave[:] = mp3(float(rng.uniform(*MP3_LEVELS)), RATE)(wave, rng)
+    return found
 
 
 def given_to_those_who_play(
@@ -73,7 +91,8 @@ def given_to_those_who_play(
 
 class DistilledNotes(FramesModule):
     "Learns from its own posteriors, put right by the written notes, and from these; beside drums as without them."
-    def learn_from(self, teacher: FrameModel, loops):
+    def learn_from(self, teacher: FrameModel, loops, dirt: float = 0.0):
+        self.dirt = dirt
         for model in (self.model, self.ema): model.load_state_dict(teacher.state_dict())
         self.teacher, self.loops = [teacher.eval()], loops          # in a list it is no submodule: not trained nor kept
 
@@ -84,18 +103,19 @@ class DistilledNotes(FramesModule):
         with torch.no_grad():
             own = given_to_those_who_play(self.teacher[0](batch["mixture"]), batch["targets"])
         drums = with_drums(batch["mixture"], self.loops, rng, DRUMS, LEVELS_DB)
-        return notes_loss(model(batch["mixture"] + drums), (own + batch["targets"]) / 2)
+        return notes_loss(model(as_recorded(batch["mixture"] + drums, rng, self.dirt)), (own + batch["targets"]) / 2)
 
 
 def train(args) -> None:
     bank, pieces, loops = training_data(args)
     def make(part, seed, **options):
-        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.5, **options))
+        return NoteMixtures(as_played(bank, pieces[part], seed=seed, absent=args.absent, other=0.5,
+                                      concert_pitch=args.concert_pitch, **options))
     plan = TrainConfig(steps=10**7, batch=4, learning_rate=args.rate, warmup=20, ema=0.99, validate_every=100,
                        save_every=20, seed=args.seed, workers=0, bf16=True, minutes=args.minutes)
     teacher = FrameModel.from_pretrained(args.before)
     module = DistilledNotes(teacher.config, plan)
-    module.learn_from(teacher, loops)
+    module.learn_from(teacher, loops, args.dirt)
     fit(module, make("train", 7000 + args.seed), Path(args.output) / "run", valid=[make("valid", 2, length=24)],
         accelerator="cpu", callbacks=[Interrupt()])
     interpolate_weights(teacher, module.ema, args.share).save_pretrained(
@@ -289,6 +309,8 @@ def main():
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
     parser.add_argument("--absent", type=float, default=0.3, help="how often each instrument does not play")
+    parser.add_argument("--dirt", type=float, default=0.0, help="share of the mixtures that are coded as MP3")
+    parser.add_argument("--concert-pitch", type=float, default=0.0, help="cents by which half of the pieces may be off")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
     parser.add_argument("--before", default="trio-notes", help="a transcriber, or of `both` a separator: the teacher")
     parser.add_argument("--notes", default="../shared/reference/notes", help="folder with recorded notes")

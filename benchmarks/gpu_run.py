@@ -1,11 +1,13 @@
 """trio-informed and the transcriber inside it, trained on on a GPU, on mixtures as they are played.
 
+    python benchmarks/gpu_run.py record --recorded ../shared/reference/notes --bank recorded.safetensors
     python benchmarks/gpu_run.py pack --bank recorded.safetensors --base base.npz
     python benchmarks/gpu_run.py bank --base base.npz --bank bank.safetensors --workers 15
     python benchmarks/gpu_run.py train --bank bank.safetensors --pieces pieces.npz --minutes 9 --workers 10 -o runs/gpu
     python benchmarks/gpu_run.py shift --joint runs/gpu/joint.safetensors --notes 0.25 --masks 1 -o runs/shifted
 
-`pack` makes of a note bank, as `instsep notebank` records it, a file that is small enough to carry (Ogg Vorbis), and
+`record` makes a note bank of recorded notes and of the soundfonts that are not held out; `--leave-out` names folders
+that are. `pack` makes of it a file that is small enough to carry (Ogg Vorbis), and
 `bank` makes of that file the note bank to train on: each recorded instrument varied, and invented ones beside them.
 `train` goes on from the weights that ship, as `JointModule` does: three batches of 32 mixtures of 6 s, then one of 16
 of 12 s. The averaged weights are kept after 40, 70 and 100 % of the time in OUTPUT/joint.safetensors, in 16 bits, and
@@ -31,14 +33,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from instsep.core import TRIO, atomic_path
 from instsep.frames import OUTPUT_HEADS
-from instsep.mixtures import Mixtures, balanced
+from instsep.mixtures import INSTRUMENTS, Mixtures, balanced
 from instsep.music.pieces import PieceBank
 from instsep.sound.invent import invent, vary
-from instsep.sound.notebank import NoteBank, RecordedNote
+from instsep.sound.notebank import NoteBank, RecordedNote, record_folder, record_soundfont
 from instsep.training.frames import NoteMixtures
 from instsep.training.performance import ROUGH_AUGMENTATION, expressive_player, humanize_ornamented, rubato
 from instsep.training.separator import TrainConfig
-from common import joint_module, register_others, training_arguments, weights_of_groups, write_json
+from common import (HELD_OUT_SOUNDFONT, joint_module, register_others, soundfonts, training_arguments,
+                    weights_of_groups, write_json)
 
 RATE = 22050
 SHAPES = (32, 6.0), (32, 6.0), (32, 6.0), (16, 12.0)         # mixtures of a batch, seconds of each; in turns
@@ -52,6 +55,34 @@ VARIATIONS = dict(clarinet=16, guitar=8, piano=8, flute=6, saxophone=3, violin=3
 
 
 # ---- the note bank
+
+# folders of recorded notes whose name is not that of their instrument
+SPELLINGS = dict(alto_sax="saxophone", tenor_sax="saxophone", soprano_sax="soprano-sax",
+                 baritone_sax="baritone-sax", horn="french-horn", steel_drum="steel-drum", cello_pizz="pizzicato",
+                 violin_pizz="pizzicato", doublebass_pizz="pizzicato", contrabass_pizz="pizzicato",
+                 voice_female_ah="voice", voice_female_oo="voice", voice_male_ah="voice", voice_male_oo="voice")
+
+
+def record(folder: Path, bank: Path, left_out: list[str]) -> None:
+    "Electric guitars are instances of their own kind, drawn at a low rate; a bass clarinet is no instrument here."
+    made = []
+    for place in sorted(folder.glob("*/*/")):
+        if place.parent.name in left_out or place.name == "bass_clarinet": continue
+        name = "guitar" if place.name.startswith("guitar") else SPELLINGS.get(place.name, place.name)
+        electric = "electric-" if place.name == "guitar_electric" else ""
+        made.append(record_folder(place, name, instance=f"{electric}{place.parent.name}/{place.name}",
+                                  sample_rate=RATE, progress=False))
+    programs = {name: list(about.programs) for name, about in INSTRUMENTS.items()}
+    pitches = {name: (about.low, about.high) for name, about in INSTRUMENTS.items()}
+    for name, path in soundfonts().items():
+        if name == HELD_OUT_SOUNDFONT: continue
+        trio = {name: programs[name] for name in TRIO}
+        made.append(record_soundfont(path, trio, pitches=pitches, velocities=(40, 70, 100), sample_rate=RATE))
+        others = {name: some for name, some in programs.items() if name not in trio}
+        made.append(record_soundfont(path, others, pitches=pitches, step=5, velocities=(80,), sample_rate=RATE))
+    bank.parent.mkdir(parents=True, exist_ok=True)
+    sum(made[1:], made[0]).save(bank)
+
 
 def pack(bank: Path, base: Path, level: float) -> None:
     import soundfile
@@ -231,7 +262,9 @@ def shift(joint: Path, mark: float, notes: float, masks: float, output: Path) ->
 
 def main():
     parser = training_arguments(__doc__, minutes=9.0, output="runs/gpu")
-    parser.add_argument("what", choices=["pack", "bank", "train", "shift"])
+    parser.add_argument("what", choices=["record", "pack", "bank", "train", "shift"])
+    parser.add_argument("--recorded", default="../shared/reference/notes", help="folder with recorded notes")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="FOLDER", help="of it, not to record")
     parser.add_argument("--base", default="data/base.npz", help="the note bank before it was varied, packed")
     parser.add_argument("--level", type=float, default=0.9, help="of Vorbis's compression, 0 to 1")
     parser.add_argument("--deadline", type=float, help="end then, in seconds since 1970, if that is sooner")
@@ -242,6 +275,9 @@ def main():
     parser.add_argument("--notes", type=float, default=0.25, help="by how much the biases of onsets and frames move")
     parser.add_argument("--masks", type=float, default=1.0, help="by how much those of the masks do")
     args = parser.parse_args()
+    if args.what == "record":
+        register_others()
+        return record(Path(args.recorded), Path(args.bank), args.leave_out)
     if args.what == "pack": return pack(Path(args.bank), Path(args.base), args.level)
     if args.what == "bank": return make_bank(Path(args.base), Path(args.bank), args.workers)
     if args.what == "shift": return shift(Path(args.joint), args.mark, args.notes, args.masks, Path(args.output))

@@ -12,7 +12,7 @@ TRANSCRIBERS = dict(posteriors=("files.posteriors", "PosteriorTranscriber"))  # 
 
 
 def separate(path, model=None, device=None, *, instruments=None, refine=None, notes=None, align=False,
-             unscored="residual", mono=False, downmix=False, overlap=0.2, progress=False):
+             unscored="residual", mono=False, downmix=False, overlap=0.2, a4=None, progress=False):
     """Take a recording apart: `{stem: float32 tensor (channels, samples)}`, which has `sample_rate`, the recording's
     own.
 
@@ -23,14 +23,15 @@ def separate(path, model=None, device=None, *, instruments=None, refine=None, no
     `refine` learns the instruments at hand from the recording itself, None: if the model can; `notes`, a MIDI file in
     the recording's own time, helps it, and gives instruments that have no stem one of their own. With `align` it is a
     score in a time of its own. Notes that it lacks are in `residual`, or with `unscored="stems"` with who seems to play
-    them.
+    them. A recording whose A is not at 440 Hz is retuned for the model on the way: by what it sounds like, up to half a
+    semitone, or by `a4`, in Hz.
     """
     from .inference.registry import DEFAULT_MODEL
     from .inference.windows import separate_recording
     from .separator import Separator
     separator = model if isinstance(model, Separator) else Separator.from_pretrained(model or DEFAULT_MODEL, device)
     return separate_recording(separator.given_instruments(instruments).refining(refine, notes, align, unscored),
-                              path, mono=mono, downmix=downmix, overlap=overlap, progress=progress)
+                              path, mono=mono, downmix=downmix, overlap=overlap, a4=a4, progress=progress)
 
 
 def transcribe(path, model=None, device=None, *, instruments=None, pitch_bend=False, progress=False):

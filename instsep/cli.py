@@ -169,6 +169,8 @@ def _separate(
     float32: bool = Option(False, "--float32", help="Write WAV with floats of 32 bits."),
     int24: bool = Option(False, "--int24", help="Write WAV or FLAC with 24 bits instead of 16."),
     overlap: float = Option(0.2, "--overlap", help="Share of a window of 20 s that the next one hears, 0 to 0.8."),
+    a4: float = Option(None, "--a4", metavar="HZ",
+                       help="What A is tuned to, like 415; by itself up to half a semitone beside 440 Hz is found."),
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
     overwrite: bool = Option(False, "--overwrite",
@@ -190,7 +192,7 @@ def _separate(
                    notes=notes, align=align, unscored=unscored)
     _separator(**loading, device=_check_device(device, workers, cluster))  # says what is wrong with it
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
-                   overlap=overlap, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
+                   overlap=overlap, a4=a4, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty() and workers == 1)
     setup = dict(loading=loading, device=device, output=output, options=options, report=report)
     with _quiet_libraries(), _printed_warnings():
@@ -331,6 +333,8 @@ def _separated_text(result) -> str:
     files = list(result.files.values())
     where = f"{', '.join(result.files)} in {os.path.commonpath([file.parent for file in files])}"
     if result.skipped: return f"{where} already, skipped (--overwrite makes them again)"
+    if result.retuned:
+        where += f"; tuned to A = {440 * 2 ** (result.retuned / 1200):.0f} Hz, retuned for the model"
     if result.gain < 1: where += f"; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
     if result.stale:
         where += f" ({', '.join(file.name for file in result.stale)} beside them: of an earlier run with other options)"

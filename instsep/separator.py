@@ -150,6 +150,7 @@ class SeparatorConfig:
     sample_rate: int = 44100                                          # Hz
     n_fft: int = 4096                                                 # samples in a frame: 93 ms
     hop: int = 1024                                                   # samples between frames: 23 ms
+    a4: float | None = None                                           # Hz of A in all that it learnt from
 
     def __post_init__(self):  # names of earlier versions still do
         now = current_config(dict(network=self.network, options=self.options))
@@ -315,11 +316,12 @@ class Separator(nn.Module):
         notes=None,             # a MIDI file or Notes, in the recording's own time; see `refining`
         align: bool = False,    # they are a score, in a time of its own
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
+        a4: float | None = None,  # Hz to which A is tuned; None: as it sounds; see `inference.windows.cents_off`
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
         separator = self.given_instruments(instruments).refining(refine, notes, align, unscored)
-        return separate_waveform(separator, waveform, sample_rate, overlap=overlap, progress=progress)
+        return separate_waveform(separator, waveform, sample_rate, overlap=overlap, a4=a4, progress=progress)
 
     def given_instruments(
         self,
@@ -375,6 +377,16 @@ class Separator(nn.Module):
         if not self.align: return self
         other = self._with(self.config)
         other.score, other.align = self.network.align_notes(self, audio, sample_rate), False
+        return other
+
+    def stretched(
+        self,
+        factor: float,          # seconds that one of the recording will last
+    ) -> "Separator":           # with the same network
+        "A separator for the same recording played faster or slower: notes that are given come so much later."
+        if self.score is None: return self
+        other = self._with(self.config)
+        other.score = {name: notes * [factor, factor, 1, 1] for name, notes in self.score.items()}
         return other
 
     def refiner(self):

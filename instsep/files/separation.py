@@ -15,6 +15,7 @@ import os
 import shutil
 import string
 import tempfile
+import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from ..core import InstsepError, clear_leftovers, lock_folder, why_not_written
-from ..inference.windows import OVERLAP, _bar, separate_stream
+from ..inference.windows import OVERLAP, TUNING_SECONDS, _bar, cents_off, separate_stream
 from ..sound.containers import SUFFIXES
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class Separated:
     gain: float # by which all stems were made softer, so that none clips; 1 if they were not
     skipped: bool # because all files were there already
     stale: list[Path] = field(default_factory=list) # stems of this recording beside them, made with other options
+    retuned: float = 0.0 # by so many cents the recording was too high, and was retuned on the way
 
 # %% ../../nbs/reference/files/separation.ipynb #12ce717b
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class OutputOptions:
     mono: bool = False # average all channels first
     downmix: bool = False # mix more than two channels to stereo; otherwise they are refused
     overlap: float = OVERLAP # share of a window of 20 s that the next one shares
+    a4: float | None = None # Hz to which A is tuned; None: as it sounds, see `inference.windows.cents_off`
 
 # %% ../../nbs/reference/files/separation.ipynb #9e274a2b
 def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
@@ -228,19 +231,28 @@ def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
 
 def _origin(path: Path, separator, rows: np.ndarray, options: OutputOptions) -> str:
     "What a stem's comment says: of which recording it is, and how it was made."
-    settings = {name: getattr(options, name) for name in ("overlap", "ext", "subtype", "mono", "downmix")}
+    settings = {name: getattr(options, name) for name in ("overlap", "a4", "ext", "subtype", "mono", "downmix")}
     return f"instsep recording={_recording_id(path)} settings={_settings_id(separator, rows=rows.tolist(), **settings)}"
 
 def _output_blocks(
-    separator, reader, rows: np.ndarray, overlap: float, bar,
+    separator, reader, rows: np.ndarray, overlap: float, cents: float, bar,
 ) -> Iterator[np.ndarray]: # [shape=(outputs, channels, n)]
     "What is to be written, block by block; `rows` are as from `_outputs`."
     from instsep.sound.audio import BLOCK
-    for block in separate_stream(separator, reader.blocks(BLOCK), reader.sample_rate, overlap=overlap):
+    for block in separate_stream(separator, reader.blocks(BLOCK), reader.sample_rate, overlap=overlap, cents=cents):
         for start in range(0, block.shape[-1], BLOCK):
             yield np.tensordot(rows, block[..., start:start + BLOCK], 1)
         bar.update(block.shape[-1] / reader.sample_rate)
         del block  # it is large, and the next window comes before the next block
+
+def _cents_off(separator, path: Path, options: OutputOptions) -> float:
+    "Of the beginning of a recording; nothing is read for a model that has no tuning."
+    from instsep.sound.audio import load
+    if separator.config.a4 is None and options.a4 is None: return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about a recording is said when all of it is read
+        beginning = load(path, mono=options.mono, downmix=options.downmix, seconds=TUNING_SECONDS)
+    return cents_off(separator, *beginning, options.a4)
 
 def separate_file(
     separator: "Separator",
@@ -266,6 +278,7 @@ def separate_file(
         if place.resolve() in keep: raise InstsepError(f"{place}: is a recording, too; choose another folder or name")
     rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
+    cents = _cents_off(separator, path, written)
     if getattr(separator, "align", False): separator = separator.aligned(path)
     with AudioReader(path, sample_rate=rate, mono=written.mono, downmix=written.downmix) as reader, \
             _scratch(out_folder, places.values()) as scratch:
@@ -273,12 +286,12 @@ def separate_file(
                        comment=comment)
         _check_room(out_folder, reader.frames, len(names), writing)
         with _bar(path.name, reader.frames / rate if reader.frames else None, progress) as bar:
-            blocks = _output_blocks(separator, reader, rows, written.overlap, bar)
+            blocks = _output_blocks(separator, reader, rows, written.overlap, cents, bar)
             gain = _write_stems(blocks, scratch, len(names), bool((rows.sum(0) == 1).all()), writing)
         for number, place in enumerate(places.values()):
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / f"{number}.{written.ext}", place)
-    return Separated(places, gain, False, _stale(places.values(), comment))
+    return Separated(places, gain, False, _stale(places.values(), comment), cents)
 
 # %% ../../nbs/reference/files/separation.ipynb #3f25f31e
 @contextlib.contextmanager
