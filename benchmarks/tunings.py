@@ -13,7 +13,7 @@ the tool says of music in tune that it fits. Whether a passage fits twelve equal
 separator's stems, the transcribers' notes, `instsep.tunings.measure_cents`. The environment of basic-pitch is
 described in `benchmarks/transcription.py`; without it, it is left out. (Of the three ensembles, steel drum, harp and
 bassoon are of banks that the last training took out-of-set instruments from; all else is of banks it never had.)
-`--scl` adds tunings of your own.
+`--scl` adds tunings of your own. Nothing is retuned by itself (a4=440); what that brings is in `concert_pitch.py`.
 
 Writes benchmarks/results/tunings.json and .md, and keeps every finished passage in --cache, so that a stopped run goes
 on.
@@ -23,6 +23,7 @@ import json
 import math
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +222,7 @@ def look(tuned, stems, models: dict, *, separate: bool, remedies: bool, mt3: boo
         tokens, cpu[MT3] = timed(models["mt3"], mixture, RATE, progress=False)
         out[MT3] = judged(tuned, tokens)
         out["mt3, measured cents"] = judged(tuned, with_cents(tokens, *measure_cents(mixture, tokens, RATE)))
-    estimate, cpu["separator"] = timed(models["separator"].separate, mixture[None], RATE)
+    estimate, cpu["separator"] = timed(models["separator"].separate, mixture[None], RATE, a4=440.0)
     with np.errstate(invalid="ignore"):
         gained = si_sdr_improvement(np.stack([estimate[name][0].numpy() for name in TRIO]), stems,
                                     np.broadcast_to(mixture, stems.shape))
@@ -398,7 +399,7 @@ def fits(notes, scale: str, tonic: int, a4: float) -> bool:
 
 def load_models(separate: bool = True) -> dict:
     "Those that were trained without the notes that are played; what `trio-mt3` reads was not."
-    found = dict(frames=load_transcriber(HELD_OUT_WEIGHTS / "trio-notes", device="cpu"))
+    found = dict(frames=partial(load_transcriber(HELD_OUT_WEIGHTS / "trio-notes", device="cpu"), a4=440.0))
     if separate:
         found |= dict(mt3=load_transcriber("trio-mt3", device="cpu"),
                       separator=Separator.from_pretrained(HELD_OUT_WEIGHTS / "trio-informed"))

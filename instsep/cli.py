@@ -170,7 +170,8 @@ def _separate(
     int24: bool = Option(False, "--int24", help="Write WAV or FLAC with 24 bits instead of 16."),
     overlap: float = Option(0.2, "--overlap", help="Share of a window of 20 s that the next one hears, 0 to 0.8."),
     a4: float = Option(None, "--a4", metavar="HZ",
-                       help="What A is tuned to, like 415; by itself up to half a semitone beside 440 Hz is found."),
+                       help="What A is tuned to, like 415. Without it that is measured: up to half a semitone from "
+                            "440 Hz is found, and corrected from 12 cents on."),
     downmix: bool = Option(False, "--downmix", help="Mix more than two channels to stereo; else they are refused."),
     mono_downmix: bool = Option(False, "--mono-downmix", help="Mix all channels to one."),
     overwrite: bool = Option(False, "--overwrite",
@@ -187,10 +188,12 @@ def _separate(
     """
     if list_models: return _list_models()
     if not files: raise InstsepError("separate: no recordings given; name files or folders (instsep separate --help)")
+    from instsep.inference.windows import check_a4
     ext, subtype = _format(flac, mp3, float32, int24)
     loading = dict(run=uuid4().hex, model=model, instruments=tuple(_names(instruments) or ()), refine=refine,
                    notes=notes, align=align, unscored=unscored)
-    _separator(**loading, device=_check_device(device, workers, cluster))  # says what is wrong with it
+    separator = _separator(**loading, device=_check_device(device, workers, cluster))  # says what is wrong with it
+    check_a4(separator.config.a4, a4)
     options = dict(stems=_names(stems, "--stems"), two_stems=two_stems, filename=filename, ext=ext, subtype=subtype,
                    overlap=overlap, a4=a4, downmix=downmix, mono=mono_downmix, overwrite=overwrite,
                    progress=sys.stderr.isatty() and workers == 1)
@@ -333,8 +336,7 @@ def _separated_text(result) -> str:
     files = list(result.files.values())
     where = f"{', '.join(result.files)} in {os.path.commonpath([file.parent for file in files])}"
     if result.skipped: return f"{where} already, skipped (--overwrite makes them again)"
-    if result.retuned:
-        where += f"; tuned to A = {440 * 2 ** (result.retuned / 1200):.0f} Hz, retuned for the model"
+    if result.a4: where += f"; tuned to A = {result.a4:.1f} Hz, retuned for the model"
     if result.gain < 1: where += f"; would clip, all made softer by {-20 * log10(result.gain):.1f} dB"
     if result.stale:
         where += f" ({', '.join(file.name for file in result.stale)} beside them: of an earlier run with other options)"

@@ -58,6 +58,7 @@ class FramesConfig:
     # samples in a frame of the spectrum with finer bins: 372 ms
     long_n_fft: int = 8192
     hop: int = 512                                                    # samples between frames: 23 ms
+    a4: float | None = None                                           # Hz of A in all that it learnt from
 
 # %% ../nbs/08_frames.ipynb #c97b75e4
 class HarmonicNotes(nn.Module):
@@ -605,14 +606,23 @@ class FrameTranscriber:
         *,
         # all that play; None: any may, and out-of-set notes are left out
         instruments: Iterable[str | int] | None = None,
+        a4: float | None = None,                        # Hz to which A is tuned, whose keys are written; None: measured
         progress: bool = True,                          # show a bar
         **ignored,                                      # what other transcribers need
     ) -> Transcription:                                 # notes by onset, with confidence
-        "Transcribe a recording of any length. `InstsepError` for instruments that the model does not know."
-        names, active = self.network.config.instruments, self.active_indices(instruments)
-        from instsep.sound.audio import mono_blocks  # a training needs no sound files
-        blocks, samples = mono_blocks(audio, sample_rate, self.network.config.sample_rate)
-        c = self.network.config
+        """Transcribe a recording of any length; one that is tuned higher or lower is retuned on the way.
+        `InstsepError` for instruments that the model does not know."""
+        active = self.active_indices(instruments)
+        from instsep.sound.audio import regular_file  # a training needs no sound files
+        if isinstance(audio, (str, Path)):
+            with regular_file(audio) as file: return self._transcribed(file, None, active, a4, progress)
+        return self._transcribed(audio, sample_rate, active, a4, progress)
+
+    def _transcribed(self, audio, sample_rate: int | None, active: list[int] | None, a4: float | None, progress: bool):
+        from instsep.sound.audio import mono_blocks
+        c, names = self.network.config, self.network.config.instruments
+        speed = 2 ** (-self.cents_off(audio, sample_rate, a4) / 1200)           # at which it is played to the model
+        blocks, samples = mono_blocks(audio, sample_rate, c.sample_rate / speed)
         picker = NotePicker(len(names), self.network.frame_rate, self.pick)
         views = self.note_views() if self.dynamics and (self.offsets or self.levels or self.pedal) else None
         meter = PartialMeter(c.sample_rate, c.n_fft, c.hop, np.arange(PITCHES) + LOWEST_PITCH,
@@ -629,10 +639,25 @@ class FrameTranscriber:
             meter.measure(*picker.take_new(), settled=picker.frames, last=True)
             notes = self.with_dynamics(notes, who, meter, views)
         programs = [instrument_programs(name)[0] for name in names]
-        return Transcription([Note(*note[:2].tolist(), *map(int, note[2:]), program=programs[k])
+        return Transcription([Note(*(speed * note[:2]).tolist(), *map(int, note[2:]), program=programs[k])
                               for note, k in zip(notes, who)],
                              confidence, names={(program, False): name for program, name in zip(programs, names)},
-                             pedals=self.heard_pedals(who, meter, views))
+                             pedals={program: speed * spans
+                                     for program, spans in self.heard_pedals(who, meter, views).items()})
+
+    def cents_off(
+        self,
+        audio: str | Path | np.ndarray | torch.Tensor,  # as for __call__
+        sample_rate: int | None = None,
+        a4: float | None = None,
+    ) -> float:  # cents, 0: it fits
+        "By how much a recording is to be retuned for the model; see `inference.windows.cents_off`."
+        from instsep.inference.windows import cents_off, cents_off_file
+        learnt = self.network.config.a4
+        if isinstance(audio, (str, Path)): return cents_off_file(learnt, audio, a4, mono=True)
+        waveform = np.asarray(audio.detach().cpu() if hasattr(audio, "detach") else audio, dtype=np.float32)
+        if sample_rate is None or waveform.ndim not in (1, 2): return 0.0       # what is wrong is said by mono_blocks
+        return cents_off(learnt, np.atleast_2d(waveform), sample_rate, a4)
 
     def with_dynamics(
         self, notes: np.ndarray, who: np.ndarray, meter: PartialMeter, views: NoteViews | None = None,

@@ -316,7 +316,7 @@ class Separator(nn.Module):
         notes=None,             # a MIDI file or Notes, in the recording's own time; see `refining`
         align: bool = False,    # they are a score, in a time of its own
         unscored: str = "residual",  # where notes go that it lacks: there, or to the "stems" that seem to play them
-        a4: float | None = None,  # Hz to which A is tuned; None: as it sounds; see `inference.windows.cents_off`
+        a4: float | None = None,  # Hz to which A is tuned; None: it is measured; see `inference.windows.cents_off`
         progress: bool = False,
     ) -> dict[str, torch.Tensor]:  # stem -> float32 (channels, samples), at the rate of the input
         "Take a waveform apart; the stems, `residual` among them, add up to it."
@@ -372,11 +372,12 @@ class Separator(nn.Module):
         self,
         audio,                          # a recording: file, or waveform (samples,) or (channels, samples)
         sample_rate: int | None = None, # Hz, of a waveform
+        cents: float = 0.0,             # by which it is too high for the network, from `inference.windows.cents_off`
     ) -> "Separator":                   # with the same network
         "A separator whose notes are where this recording plays them; itself where there is nothing to be aligned."
         if not self.align: return self
         other = self._with(self.config)
-        other.score, other.align = self.network.align_notes(self, audio, sample_rate), False
+        other.score, other.align = self.network.align_notes(self, audio, sample_rate, cents), False
         return other
 
     def stretched(

@@ -123,10 +123,13 @@ class NoteInformedRNN(HarmonicRNN):
         "The notes of each instrument; see `parts_of`."
         return parts_of(notes, instruments)
 
-    def align_notes(self, separator, audio, sample_rate: int | None = None) -> dict[str, np.ndarray]:
-        "A separator's notes where this recording plays them; see `aligned_parts`."
-        return aligned_parts(separator.score, note_evidence(separator, audio, sample_rate),
-                             separator.config.sample_rate / separator.config.hop)
+    def align_notes(
+        self, separator, audio, sample_rate: int | None = None, cents: float = 0.0,
+    ) -> dict[str, np.ndarray]:
+        "A separator's notes where this recording plays them; see `aligned_parts` and `note_evidence`."
+        found = aligned_parts(separator.score, note_evidence(separator, audio, sample_rate, cents),
+                              separator.config.sample_rate / separator.config.hop)
+        return {name: part * [2 ** (-cents / 1200), 2 ** (-cents / 1200), 1, 1] for name, part in found.items()}
 
     def project_bands(
         self, y: torch.Tensor, conditioning: torch.Tensor,
@@ -147,7 +150,7 @@ def transcriber_of(
     inside, config = separator.network, separator.config
     model = FrameModel(FramesConfig(config.instruments, config.options.get("notes") or {},
                                     config.options.get("sample_rate", 22050),
-                                    inside.n_fft, inside.long_n_fft, inside.hop))
+                                    inside.n_fft, inside.long_n_fft, inside.hop, config.a4))
     model.network.load_state_dict(inside.notes.state_dict())
     return model.eval()
 
@@ -511,11 +514,12 @@ def note_evidence(
     separator,                      # with a NoteInformedRNN
     audio,                          # a file, or a waveform (samples,) or (channels, samples)
     sample_rate: int | None = None, # Hz, of a waveform
+    cents: float = 0.0,             # by which it is too high, from `cents_off`; it is played so much more slowly
 ) -> np.ndarray:                    # float16 (2: onset, frame; pitches, frames)
     "What the transcriber inside a separator detects in a recording of any length, whoever plays."
     from instsep.sound.audio import mono_blocks
     model = transcriber_of(separator).to(next(separator.parameters()).device)
-    blocks, _ = mono_blocks(audio, sample_rate, model.config.sample_rate)
+    blocks, _ = mono_blocks(audio, sample_rate, model.config.sample_rate * 2 ** (cents / 1200))
     return np.concatenate([part.astype(np.float16) for part in _Anyone(model).probabilities(blocks)], -1)
 
 # %% ../nbs/09_together.ipynb #a1190103

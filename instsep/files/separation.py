@@ -15,7 +15,6 @@ import os
 import shutil
 import string
 import tempfile
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from ..core import InstsepError, clear_leftovers, lock_folder, why_not_written
-from ..inference.windows import OVERLAP, TUNING_SECONDS, _bar, cents_off, separate_stream
+from ..inference.windows import OVERLAP, _bar, cents_off_file, separate_stream
 from ..sound.containers import SUFFIXES
 
 if TYPE_CHECKING:
@@ -87,7 +86,8 @@ def _settings_id(separator, **settings) -> str:
     if separator.active is not None: settings["active"] = [*separator.active, separator.out_of_set]
     if separator.refine: settings["refine"] = {name: notes.tolist() for name, notes in (separator.score or {}).items()}
     if separator.score is not None: settings["score"] = [separator.align, separator.unscored]
-    digest = hashlib.blake2b(json.dumps([asdict(separator.config), settings], sort_keys=True).encode(), digest_size=8)
+    config = {name: value for name, value in asdict(separator.config).items() if name != "a4" or value is not None}
+    digest = hashlib.blake2b(json.dumps([config, settings], sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(separator.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -205,7 +205,7 @@ class Separated:
     gain: float # by which all stems were made softer, so that none clips; 1 if they were not
     skipped: bool # because all files were there already
     stale: list[Path] = field(default_factory=list) # stems of this recording beside them, made with other options
-    retuned: float = 0.0 # by so many cents the recording was too high, and was retuned on the way
+    a4: float | None = None # Hz to which the recording is tuned, if it was retuned for the model
 
 # %% ../../nbs/reference/files/separation.ipynb #12ce717b
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class OutputOptions:
     mono: bool = False # average all channels first
     downmix: bool = False # mix more than two channels to stereo; otherwise they are refused
     overlap: float = OVERLAP # share of a window of 20 s that the next one shares
-    a4: float | None = None # Hz to which A is tuned; None: as it sounds, see `inference.windows.cents_off`
+    a4: float | None = None # Hz to which A is tuned; None: it is measured, see `inference.windows.cents_off`
 
 # %% ../../nbs/reference/files/separation.ipynb #9e274a2b
 def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
@@ -231,7 +231,8 @@ def _output_rate(path: Path, options: OutputOptions) -> int: # Hz
 
 def _origin(path: Path, separator, rows: np.ndarray, options: OutputOptions) -> str:
     "What a stem's comment says: of which recording it is, and how it was made."
-    settings = {name: getattr(options, name) for name in ("overlap", "a4", "ext", "subtype", "mono", "downmix")}
+    settings = {name: getattr(options, name) for name in ("overlap", "ext", "subtype", "mono", "downmix")}
+    if options.a4 is not None: settings["a4"] = options.a4
     return f"instsep recording={_recording_id(path)} settings={_settings_id(separator, rows=rows.tolist(), **settings)}"
 
 def _output_blocks(
@@ -244,15 +245,6 @@ def _output_blocks(
             yield np.tensordot(rows, block[..., start:start + BLOCK], 1)
         bar.update(block.shape[-1] / reader.sample_rate)
         del block  # it is large, and the next window comes before the next block
-
-def _cents_off(separator, path: Path, options: OutputOptions) -> float:
-    "Of the beginning of a recording; nothing is read for a model that has no tuning."
-    from instsep.sound.audio import load
-    if separator.config.a4 is None and options.a4 is None: return 0.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about a recording is said when all of it is read
-        beginning = load(path, mono=options.mono, downmix=options.downmix, seconds=TUNING_SECONDS)
-    return cents_off(separator, *beginning, options.a4)
 
 def separate_file(
     separator: "Separator",
@@ -278,8 +270,9 @@ def separate_file(
         if place.resolve() in keep: raise InstsepError(f"{place}: is a recording, too; choose another folder or name")
     rate, comment = _output_rate(path, written), _origin(path, separator, rows, written)
     if not overwrite and _is_done(list(places.values()), comment, path): return Separated(places, 1.0, True)
-    cents = _cents_off(separator, path, written)
-    if getattr(separator, "align", False): separator = separator.aligned(path)
+    cents = cents_off_file(separator.config.a4, path, written.a4, notes_given=separator.score is not None,
+                           mono=written.mono, downmix=written.downmix)
+    if getattr(separator, "align", False): separator = separator.aligned(path, cents=cents)
     with AudioReader(path, sample_rate=rate, mono=written.mono, downmix=written.downmix) as reader, \
             _scratch(out_folder, places.values()) as scratch:
         writing = dict(ext=written.ext, subtype=written.subtype, sample_rate=rate, channels=reader.channels,
@@ -291,7 +284,8 @@ def separate_file(
         for number, place in enumerate(places.values()):
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / f"{number}.{written.ext}", place)
-    return Separated(places, gain, False, _stale(places.values(), comment), cents)
+    a4 = separator.config.a4 * 2 ** (cents / 1200) if cents else None
+    return Separated(places, gain, False, _stale(places.values(), comment), a4)
 
 # %% ../../nbs/reference/files/separation.ipynb #3f25f31e
 @contextlib.contextmanager

@@ -173,6 +173,7 @@ def _settings_id(transcriber: "Transcriber", settings: dict) -> str:
     "What tells one way to transcribe from another: the weights, and the options."
     network = transcriber.network
     config = asdict(network.config) if is_dataclass(network.config) else network.config.to_dict()
+    if config.get("a4", 0) is None: del config["a4"]  # as before there was such a thing
     described = json.dumps([config, settings], sort_keys=True, default=str)
     digest = hashlib.blake2b(described.encode(), digest_size=8)
     reader = getattr(transcriber, "reader", None)  # whose posteriors the network reads

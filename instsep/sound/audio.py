@@ -326,8 +326,8 @@ def _mix_matrix(channels: int, mono: bool, downmix: bool) -> np.ndarray | None: 
 class Resampler:
     "Change the sample rate of a stream of blocks; give the last one with `last=True`."
     def __init__(self,
-        from_rate: int, # of what goes in, in Hz
-        to_rate: int, # of what comes out, in Hz
+        from_rate: float, # of what goes in, in Hz
+        to_rate: float, # of what comes out, in Hz
         channels: int, # of both
         *,
         length: int | None = None, # frames to come out in all; `None`: round(frames in * to_rate / from_rate)
@@ -648,13 +648,13 @@ def play(
 def mono_blocks(
     audio, # a file, or a waveform, numpy or torch [shape=(samples,) or (channels, samples)]
     sample_rate: int | None, # in Hz, of a waveform
-    wanted: int, # sample rate of the blocks, in Hz
+    wanted: float, # sample rate of the blocks, in Hz
 ) -> tuple[Iterator[np.ndarray], int | None]: # blocks [shape=(n,)], and how many samples there are, if that is known
     "A recording as blocks of one channel. `InstsepError` for what is no sound."
     if isinstance(audio, (str, Path)):
         reader = AudioReader(audio, sample_rate=wanted, mono=True)
         def blocks():
-            band = AudibleBand(wanted)
+            band = AudibleBand(round(wanted))
             with reader: yield from (band(block)[0] for block in reader.blocks(2**18))
             yield band(np.zeros((1, 0), np.float32), last=True)[0]
         return blocks(), reader.frames
@@ -669,5 +669,5 @@ def mono_blocks(
     if mix.mended:
         warn_user("the waveform: its channels cancel each other; there the loudest is taken instead of their average")
         mono = mended
-    mono = AudibleBand(wanted)(resample(mono, sample_rate, wanted), last=True)[0]
+    mono = AudibleBand(round(wanted))(resample(mono, sample_rate, wanted), last=True)[0]
     return iter([mono]), len(mono)

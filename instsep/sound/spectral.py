@@ -155,16 +155,20 @@ def measure_tuning(
     highest: float = 1500.0,
     dynamic_range: float = 40.0, # dB below the highest peak; weaker ones are left out
 ) -> tuple[float, float]: # cents, -50 to 50, by which notes lie above the keys of A = 440 Hz; agreement, 0 to 1
-    "How music is tuned: the circular mean of its spectral peaks' cents (Dressler and Streich 2007); silence: 0, 0."
-    n_fft = max(2 ** round(math.log2(0.37 * sample_rate)), 16)  # 8192 at 22050 Hz
-    power = stft(torch.as_tensor(waveform).float(), n_fft, n_fft // 2).abs().square().mean(0)  # (freq, frames)
-    level = power.clamp_min(1e-20).log() / 2
+    """How music is tuned: the circular mean of the cents of its spectral peaks (Dressler and Streich 2007). Of silence,
+    and of less than a third of a second, nothing is known: 0, 0."""
+    n_fft = 2 ** round(math.log2(0.37 * sample_rate))  # 8192 at 22050 Hz
+    waveform = torch.atleast_2d(torch.as_tensor(waveform)).float()
+    if waveform.shape[-1] < n_fft: return 0.0, 0.0
+    power = stft(waveform, n_fft, n_fft // 2).abs().square().mean(0)  # (freq, frames)
+    first, last = (round(hertz * n_fft / sample_rate) for hertz in (lowest, highest))  # bins
+    level = power[first - 1:last + 2].clamp_min(1e-20).log() / 2
     below, here, above = level[:-2], level[1:-1], level[2:]
+    loud = here > max(float(here.max()) - dynamic_range / 20 * math.log(10), -20)
+    is_peak = loud & (here > below) & (here >= above)
     # the top of a parabola through three bins
     beside = 0.5 * (below - above) / (below - 2 * here + above).clamp_max(-1e-9)  # bins, of a peak
-    hertz = (torch.arange(1, len(level) - 1)[:, None] + beside) * sample_rate / n_fft
-    is_peak = (here > below) & (here >= above) & (here > here.max() - dynamic_range / 20 * math.log(10)) & (here > -20)
-    is_peak &= (lowest < hertz) & (hertz < highest)
+    hertz = (first + torch.arange(len(here))[:, None] + beside) * sample_rate / n_fft
     weight = here[is_peak].exp()
     semitones = 12 * torch.log2(hertz[is_peak] / 440)
     mean = (weight * torch.exp(2j * math.pi * semitones)).sum() / weight.sum().clamp_min(1e-20)

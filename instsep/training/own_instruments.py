@@ -620,14 +620,16 @@ class Learning:
         return " or ".join(f"{number:g} {unit}" for number, unit in ((self.minutes, "minutes"), (self.steps, "steps"))
                            if number)
 
-    def separator_config(self, instruments: list[Instrument], sample_rate: int) -> "SeparatorConfig":
-        "Of the separator to train."
+    def separator_config(
+        self, instruments: list[Instrument], sample_rate: int, a4: float | None = None,
+    ) -> "SeparatorConfig":
+        "Of the separator to train; `a4`: what all of the music is tuned to, if it is, in Hz."
         from instsep.separator import Separator, SeparatorConfig
         known = Separator.from_pretrained(self.start).config if self.start else SeparatorConfig()
         network = self.network or known.network
         options = self.options if self.options is not None else known.options if network == known.network else {}
         return SeparatorConfig(instruments=tuple(i.name for i in instruments), network=network,
-                               options=options).at(sample_rate)
+                               options=options, a4=a4).at(sample_rate)
 
     def train_config(self, accelerator: str) -> "TrainConfig":
         "Of its run."
@@ -780,7 +782,7 @@ def _check_run(run: Path, config, plan) -> None:
     had = (before.get("config", {}) | {key: value for key, value in before.get("train", {}).items()
                                        if key in ("batch", "seed")})
     for key, value in wanted.items():
-        if had.get(key) != value:
+        if had.get(key, value) != value:                                        # not there: of an earlier version
             raise InstsepError(f"{run.parent}: holds a run with {key} {had.get(key)}, not {value}; "
                                f"{'give --' + key + ' ' + str(had.get(key)) + ', ' if key in ('batch', 'seed') else ''}"
                                "choose another folder, or start it anew with --no-resume")
@@ -850,7 +852,8 @@ def train_separator(
     output, chosen, sources = Path(output), choose_instruments(instruments), sources.with_pieces()
     sources.check(chosen)
     accelerator, run = pick_device(device).type, output / "run"
-    config, plan = learning.separator_config(chosen, sources.sample_rate), learning.train_config(accelerator)
+    config = learning.separator_config(chosen, sources.sample_rate, None if sources.stems else 440.0)
+    plan = learning.train_config(accelerator)
     going_on = resume and (run / "last.ckpt").is_file()
     if going_on: _check_run(run, config, plan)
     torch.manual_seed(learning.seed)

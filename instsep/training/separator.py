@@ -285,7 +285,7 @@ def check_resumed(
     differs = [(name, before[part].get(name), now[part].get(name)) for part in ("config", "train") if part in before
                and part in now
                for name in (now[part] if part == "config" else ("batch", "seed"))
-               if before[part].get(name) != now[part].get(name)]
+               if name in before[part] and before[part][name] != now[part].get(name)]  # else of an earlier version
     for name, old, new in differs:
         raise InstsepError(f"{folder}: holds a run with {name} {old}, not {new}; choose another folder, or start it "
                            "anew without resuming (--no-resume)")
