@@ -33,7 +33,7 @@ from transcription import recorded_items, soundfont_items
 from tunings import RATE as OWN_RATE, REAL, TUNINGS, Players, excerpts, judged
 
 CENTS, RECORDINGS, SECONDS, RATE = (0, -32, 32, -101), ("R01", "R02", "R03", "R04", "R06", "R08", "R09"), 20, 44100
-OF_NOTES, WITH_NOTES = (0, -20, -32, 32, -40), ("R01", "R02", "R03", "R04", "R05", "R07")
+OF_NOTES, WITH_NOTES = (0, -20, -32, 32, -40), ("R01", "R02", "R03", "R04", "R05")
 MEASURES = "onset_f1", "multi_instrument_onset_f1", "onset_offset_f1"
 WAYS = "not retuned", "retuned", "A given"
 
