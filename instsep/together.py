@@ -514,7 +514,7 @@ def note_evidence(
     separator,                      # with a NoteInformedRNN
     audio,                          # a file, or a waveform (samples,) or (channels, samples)
     sample_rate: int | None = None, # Hz, of a waveform
-    cents: float = 0.0,             # by which it is too high, from `cents_off`; it is played so much more slowly
+    cents: float = 0.0,             # by which it is too high, from cents_off; it is played so much more slowly
 ) -> np.ndarray:                    # float16 (2: onset, frame; pitches, frames)
     "What the transcriber inside a separator detects in a recording of any length, whoever plays."
     from instsep.sound.audio import mono_blocks

@@ -175,7 +175,7 @@ def separate_stream(
     *,
     window: float = WINDOW, # seconds that the network processes at once
     overlap: float = OVERLAP, # share of a window that the next one shares
-    cents: float = 0.0, # by which the mixture is too high for the network, from `cents_off`
+    cents: float = 0.0, # by which the mixture is too high for the network, from cents_off
 ) -> Iterator[np.ndarray]: # blocks of the stems at that rate, in order, with none lost [shape=(stems, channels, n)]
     "Take a stream of samples of any rate apart in constant memory."
     from instsep.sound.audible import AudibleBand
@@ -237,7 +237,7 @@ AGREEMENT = 0.42  # of its peaks, at least: so much has music in twelve equal to
 TUNING_RATE = 11025  # Hz, which hold all of those peaks
 
 def check_a4(
-    learnt: float | None, # as for `cents_off`
+    learnt: float | None, # as for cents_off
     a4: float | None, # Hz
 ) -> None:
     "`InstsepError` for an A that is none, or a model that does not say what its music was tuned to."
@@ -246,6 +246,7 @@ def check_a4(
     if learnt is None:
         raise InstsepError("a4: the model's config.json does not say what its music was tuned to; leave it out")
 
+# %% ../../nbs/reference/inference/windows.ipynb #c0a44018
 def cents_off(
     learnt: float | None, # Hz of A in what a network learnt from, as its config has it; None: that is not known
     waveform: np.ndarray, # the beginning of a recording [shape=(channels, samples)]
@@ -266,12 +267,13 @@ def cents_off(
     if abs(off) < IN_TUNE or agreement < AGREEMENT or notes_given and abs(off) > BETWEEN_KEYS: return 0.0
     return off
 
+# %% ../../nbs/reference/inference/windows.ipynb #c0a44019
 def cents_off_file(
-    learnt: float | None, # as for `cents_off`
+    learnt: float | None, # as for cents_off
     path: str | Path, # of a recording that can be read more than once
-    a4: float | None = None, # as for `cents_off`
+    a4: float | None = None, # as for cents_off
     *,
-    notes_given: bool = False, # as for `cents_off`
+    notes_given: bool = False, # as for cents_off
     **options, # of `sound.audio.load`
 ) -> float: # cents
     "The same for a file, of which no more is read than tells its tuning."
@@ -295,7 +297,7 @@ def separate_waveform(
     sample_rate: int, # in Hz
     *,
     overlap: float = OVERLAP, # share of a window of 20 s that the next one shares
-    a4: float | None = None, # Hz to which A is tuned; None: it is measured, see `cents_off`
+    a4: float | None = None, # Hz to which A is tuned; None: it is measured, see cents_off
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor on the CPU [shape=(channels, samples)]}; they add up to the waveform
     "Take a waveform apart, of any length and sample rate; this is `Separator.separate`."
@@ -335,7 +337,7 @@ def separate_recording(
     mono: bool = False, # average all channels first
     downmix: bool = False, # mix more than two channels to stereo; otherwise they are refused
     overlap: float = OVERLAP, # share of a window of 20 s that the next one shares
-    a4: float | None = None, # Hz to which A is tuned; None: it is measured, see `cents_off`
+    a4: float | None = None, # Hz to which A is tuned; None: it is measured, see cents_off
     progress: bool = False, # show a bar
 ) -> Stems: # {stem: float32 tensor [shape=(channels, samples)]}, at the recording's own `sample_rate`
     "Read a recording and take it apart, in memory; behind `instsep.separate`."
