@@ -15,6 +15,7 @@ trained by `drums.py train --concert-pitch`. Results go to benchmarks/results/co
 from itertools import product
 from pathlib import Path
 
+import librosa
 import numpy as np
 import torch
 
@@ -25,8 +26,8 @@ from instsep.metrics import format_table, note_scores, si_sdr_improvement
 from instsep.music.notes import Note
 from instsep.music.pieces import PieceBank
 from instsep.separator import Separator
-from instsep.sound.audio import resample
-from instsep.tunings import SCALES, tune
+from instsep.sound.spectral import measure_tuning
+from instsep.tunings import SCALES, detuned, key_error, tune
 from common import (HELD_OUT_SOUNDFONT, HELD_OUT_WEIGHTS, PIECES, RESULTS, arguments, exact_mixtures, processor,
                     recordings, soundfonts, write_results)
 from transcription import recorded_items, soundfont_items
@@ -39,8 +40,17 @@ WAYS = "not retuned", "retuned", "A given"
 
 
 def tuned(sound: np.ndarray, cents: float) -> torch.Tensor:  # (samples,) -> (fewer or more samples,)
-    "Resampled, and played at the rate it had: faster or slower."
-    return torch.from_numpy(resample(sound[None].astype(np.float32), RATE, RATE * 2 ** (-cents / 1200))[0])
+    return torch.from_numpy(detuned(sound[None].astype(np.float32), RATE, cents)[0])
+
+
+def following(measured: list[dict]) -> str:
+    "How far two measurements follow the known changes of the recordings, against what they find as recorded."
+    at_first = {row["item"]: row for row in measured if not row["cents"]}
+    def errors(by):
+        return [abs(float(key_error([row[by] - at_first[row["item"]][by] - row["cents"]])[0]))
+                for row in measured if row["cents"]]
+    return "; ".join(f"{by} {np.mean(errors(by)):.1f} in the mean, {max(errors(by)):.1f} at most"
+                     for by in ("measure_tuning", "librosa.estimate_tuning"))
 
 
 def mixtures(args):  # set, {stem: (samples,)}
@@ -142,11 +152,15 @@ def main() -> None:
     torch.set_num_threads(1)
     folders = {"trio-informed": "trio-informed"} | dict(zip(args.weights[::2], args.weights[1::2]))
     separators = {name: Separator.from_pretrained(folder) for name, folder in folders.items()}
-    rows = []
-    for label, stems in mixtures(args):
+    rows, measured = [], []
+    for item, (label, stems) in enumerate(mixtures(args)):
         if len(stems) < 2: continue                                                 # nothing to separate
         for cents in CENTS:
             moved = {name: tuned(stem, cents) for name, stem in stems.items()}
+            mixture = torch.stack(list(moved.values())).sum(0).numpy()
+            measured.append({"item": item, "set": label, "cents": cents,
+                             "measure_tuning": measure_tuning(mixture, RATE)[0],
+                             "librosa.estimate_tuning": 100 * float(librosa.estimate_tuning(y=mixture, sr=RATE))})
             for weights, separator in separators.items():
                 for way, off, gains in gained(separator, moved, RATE, (440.0, None, 440 * 2 ** (cents / 1200))):
                     rows += [dict(set=label, cents=cents, weights=weights, way=way, found=off, stem=name, gain=gain)
@@ -179,6 +193,9 @@ SI-SDR improvement in dB without refinement, mean / median over stems:
 
 Cents by which `separate` finds them off and retunes them (0: it does not): {found}.
 
+Errors, in cents, with which two measurements follow these changes ({len(measured)} mixtures, as recorded and changed):
+{following(measured)}. (A second number, how far the peaks agree, librosa's does not give.)
+
 Notes: onset F1 / by instrument / with offsets, means over the items.
 
 {format_table(noted)}
@@ -187,7 +204,7 @@ Notes: onset F1 / by instrument / with offsets, means over the items.
 above, `change` with its standard error over stems, and F1 of the notes (nearest keys), not retuned and retuned.
 
 {format_table(others)}
-""", dict(command=command, table=table, rows=rows, others=others, other_rows=other_rows,
+""", dict(command=command, table=table, rows=rows, measured=measured, others=others, other_rows=other_rows,
         other_notes=other_notes, notes=noted, note_rows=note_rows,
         machine=f"{processor()}, torch {torch.__version__}, one thread"))
 

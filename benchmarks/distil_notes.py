@@ -309,7 +309,8 @@ def main():
     parser.add_argument("--loops", default="data/drums.npz", help="what `drums.py loops` wrote")
     parser.add_argument("--rate", type=float, default=5e-4, help="the learning rate")
     parser.add_argument("--absent", type=float, default=0.3, help="how often each instrument does not play")
-    parser.add_argument("--dirt", type=float, default=0.0, help="share of the mixtures that are coded as MP3")
+    parser.add_argument("--dirt", type=float, default=0.0,
+                        help="share of the mixtures coded as MP3; half of it drifts, a quarter gets a constant")
     parser.add_argument("--concert-pitch", type=float, default=0.0, help="cents by which half of the pieces may be off")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the way to the trained weights is kept")
     parser.add_argument("--before", default="trio-notes", help="a transcriber, or of `both` a separator: the teacher")

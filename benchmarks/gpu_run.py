@@ -64,7 +64,7 @@ SPELLINGS = dict(alto_sax="saxophone", tenor_sax="saxophone", soprano_sax="sopra
 
 
 def record(folder: Path, bank: Path, left_out: list[str]) -> None:
-    "Electric guitars are instances of their own kind, drawn at a low rate; a bass clarinet is no instrument here."
+    "Electric guitars are named so, since `weights_of_groups` has them rarely; a bass clarinet is no instrument here."
     made = []
     for place in sorted(folder.glob("*/*/")):
         if place.parent.name in left_out or place.name == "bass_clarinet": continue

@@ -33,7 +33,7 @@ def main():
         for cents in STEPS:
             moved = detuned(stems, RATE, cents)
             mixture = moved.sum(0, keepdims=True)
-            found = separator.separate(mixture, RATE, a4=440)                     # not retuned
+            found = separator.separate(mixture, RATE, a4=separator.config.a4)     # not retuned
             estimate = np.stack([found[name][0].numpy() for name in TRIO])
             with np.errstate(invalid="ignore"):
                 scores[cents] += si_sdr_improvement(estimate, moved, np.broadcast_to(mixture, moved.shape)).tolist()

@@ -618,7 +618,10 @@ class FrameTranscriber:
             with regular_file(audio) as file: return self._transcribed(file, None, active, a4, progress)
         return self._transcribed(audio, sample_rate, active, a4, progress)
 
-    def _transcribed(self, audio, sample_rate: int | None, active: list[int] | None, a4: float | None, progress: bool):
+    def _transcribed(
+        self, audio, sample_rate: int | None, active: list[int] | None, a4: float | None, progress: bool,
+    ) -> Transcription:
+        "The same of a waveform, or of a file that can be read twice: for its tuning, and for its notes."
         from instsep.sound.audio import mono_blocks
         c, names = self.network.config, self.network.config.instruments
         speed = 2 ** (-self.cents_off(audio, sample_rate, a4) / 1200)           # at which it is played to the model

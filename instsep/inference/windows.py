@@ -181,7 +181,7 @@ def separate_stream(
     from instsep.sound.audible import AudibleBand
     from instsep.sound.audio import Resampler
     speed = 2 ** (-cents / 1200)  # of the recording, as the network gets it
-    from_rate = sample_rate * speed if cents else sample_rate
+    from_rate = sample_rate * speed
     separator = _separator_for_rate(separator, from_rate)
     if cents: separator = separator.stretched(1 / speed)
     rate, waiting, frames, back = separator.config.sample_rate, [], 0, None

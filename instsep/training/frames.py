@@ -329,7 +329,7 @@ def _start(config: FramesConfig | None, plan: TrainConfig, init: str | Path | No
     if known and config and config != known.config:
         raise InstsepError(f"init {init}: is another network than the one asked for")
     if not known and not config:
-        config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96))
+        config = FramesConfig(options=dict(pitch_width=64, pitch_hidden=48, pitch_layers=2, head=96), a4=440.0)
         config.options["monophonic"] = [k for k, name in enumerate(config.instruments)
                                         if INSTRUMENTS[name].polyphony == 1]
     config = known.config if known else config
